@@ -6,6 +6,6 @@
 // plain data that imports nothing but the standard library and the runtime of the generated codec. A document is
 // never changed once it is stored: a change stores a new copy, so a reader may keep what it was given for ever.
 //
-// Start with job.go, then lease.go and run.go. What a client may submit, and how it is checked, is submission.go; the
-// errors are error.go. The rules that move these documents live in package fsm, the REST client in rpc/client.
+// Start with job.go, then stage.go and request.go. What a client may submit, and how it is checked, is submission.go;
+// the limits are limits.go, the errors error.go. The rules that move these documents live in package fsm, the REST client in rpc/client.
 package fleet

@@ -23,7 +23,7 @@ type Job struct {
 	FinishedAt  Time   `json:"finishedAt,omitzero" msg:"finishedAt,omitempty"`
 }
 
-// Submission is what a client may say of a job when it submits one. Validate fills the defaults and judges it.
+// Submission is what a client may say of a job when it submits one. Validate judges it, Normalize fills the defaults.
 type Submission struct {
 	ManifestSnapshot JSON        `json:"manifestSnapshot" msg:"manifestSnapshot"`
 	BodyMd           string      `json:"bodyMd" msg:"bodyMd"`

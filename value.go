@@ -45,6 +45,9 @@ func (t Time) Add(seconds int64) Time {
 // Sub is the span from u to t.
 func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
 
+// Truncate rounds down to a multiple of d.
+func (t Time) Truncate(d time.Duration) Time { return t - t%Time(d) }
+
 func (t Time) String() string {
 	if t == 0 {
 		return ""

@@ -12,7 +12,7 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-//go:generate go tool -modfile=../tools/go.mod msgp -tests=false -io=false -file . -o msgp_gen.go
+//go:generate go tool -modfile=../tools/go.mod msgp -tests=false -io=false -file command.go -o msgp_gen.go
 
 // Command is one of the structs of this file, always by pointer.
 type Command interface {

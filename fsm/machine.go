@@ -88,6 +88,13 @@ func (m *Machine) Hash() [32]byte {
 	return m.st.hash()
 }
 
+// LeaderSince is the time of the latest LeaderChange, zero if there was none.
+func (m *Machine) LeaderSince() fleet.Time {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.st.leaderSince
+}
+
 // Now is the machine's time: that of the latest stamp.
 func (m *Machine) Now() fleet.Time {
 	m.mu.RLock()

@@ -1,0 +1,64 @@
+# The workshop. `make` alone says what there is; what it needs is Go, and bash for .ci/run.
+# A line that starts with two # is the help of the target below it.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+TOOL := go tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 10m
+COUNT ?= 6
+
+.PHONY: help build run test bench lint fmt generate soak cover clean
+
+## say what can be made
+help:
+	@awk '/^## /{text=substr($$0,4);next} /^[a-z]+:/&&text{sub(":.*","");printf "  %-10s %s\n",$$0,text} {text=""}' $(MAKEFILE_LIST)
+
+## bin/fleet-node, one static file
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/fleet-node ./cmd/fleet-node
+
+## a cluster of three nodes on this machine; ONCE=1 ends it when its job has shipped
+run: build
+	bin/fleet-node dev $(if $(ONCE),--once)
+
+## vet and all tests; those that share state between goroutines under the race detector, where there is a C compiler
+test:
+	go vet ./...
+	go test -timeout 8m ./...
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; \
+	then echo "go test -race"; go test -race -short -timeout 8m ./cluster/... ./fsm/... ./rpc/... ./worker/...; \
+	else echo "no C compiler: the race detector is left out"; fi
+
+## benchmarks in the form that benchstat reads; COUNT=6 times each
+bench:
+	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./...
+
+## golangci-lint, at the version of tools/go.mod
+lint:
+	$(TOOL) golangci-lint run ./...
+
+## format as the linter wants it
+fmt:
+	$(TOOL) golangci-lint fmt ./...
+
+## the generated code; the tree does not change if it is current
+generate:
+	go generate ./...
+
+## the same tests over and over, and each fuzz target for FUZZTIME
+soak:
+	go test -count 20 -timeout 2h ./...
+	@for package in $$(go list ./...); do for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+	echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done
+
+## what the tests reach: bin/cover.html
+cover:
+	@mkdir -p bin
+	go test -coverpkg ./... -coverprofile bin/cover.out ./...
+	go tool cover -html bin/cover.out -o bin/cover.html
+	go tool cover -func bin/cover.out | tail -1
+
+## take away what was built
+clean:
+	rm -rf bin

@@ -253,3 +253,14 @@ func skipSpace(src string, i int) int {
 	}
 	return i
 }
+
+// Equal reports whether two texts are the same value, number for number: the order of members and white space apart.
+func (j JSON) Equal(other JSON) bool {
+	if j == other {
+		return true
+	}
+	var a, b canonical
+	a.free(j)
+	b.free(other)
+	return bytes.Equal(a.buf, b.buf)
+}

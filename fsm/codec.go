@@ -3,7 +3,20 @@ package fsm
 // This file numbers the commands and their results, and turns entries and answers into bytes and back.
 
 import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/tinylib/msgp/msgp"
+
 	"github.com/lysnrai/fleet"
+)
+
+// Why bytes could not be read. A node that meets ErrFormat in its log must stop: it can't skip what it does not know.
+var (
+	ErrFormat  = errors.New("format is newer than this build")
+	ErrCorrupt = errors.New("bytes are damaged")
 )
 
 // commands numbers every command for ever: append, never reuse.
@@ -58,20 +71,204 @@ var results = []struct {
 }
 
 // EncodeEntry is the bytes of a log entry: a format version, then the entry.
-func EncodeEntry(e *Entry) ([]byte, error) { panic("todo") }
+func EncodeEntry(e *Entry) ([]byte, error) {
+	b := append([]byte{FormatVersion}, e.Group[:]...)
+	b = binary.AppendVarint(b, int64(e.Stamp))
+	b = binary.AppendUvarint(b, uint64(len(e.Proposals)))
+	for i := range e.Proposals {
+		var err error
+		if b, err = AppendProposal(b, &e.Proposals[i]); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
 
 // DecodeEntry reads the bytes of EncodeEntry. The error wraps ErrFormat if they are of a newer format or have a command that this
 // build does not know, else ErrCorrupt.
-func DecodeEntry(b []byte) (*Entry, error) { panic("todo") }
+func DecodeEntry(b []byte) (*Entry, error) {
+	d := &reader{b: b}
+	d.version()
+	e := &Entry{}
+	copy(e.Group[:], d.take(uint64(len(e.Group))))
+	e.Stamp = fleet.Time(d.varint())
+	n := d.uvarint()
+	for i := uint64(0); i < n && d.err == nil; i++ { // grows as it is read: n is not to be trusted
+		p := Proposal{}
+		d.proposal(&p)
+		e.Proposals = append(e.Proposals, p)
+	}
+	if d.end(); d.err != nil {
+		return nil, fmt.Errorf("decoding an entry: %w", d.err)
+	}
+	return e, nil
+}
 
 // AppendProposal and DecodeProposal are one proposal's bytes, for a follower that forwards it.
-func AppendProposal(b []byte, p *Proposal) ([]byte, error) { panic("todo") }
+func AppendProposal(b []byte, p *Proposal) ([]byte, error) {
+	number, ok := commandNumbers[reflect.TypeOf(p.Command)]
+	if !ok {
+		return b, fmt.Errorf("encoding a proposal: %T has no number", p.Command)
+	}
+	b = append(b, FormatVersion)
+	b = appendText(appendText(appendText(b, p.Caller.Actor), p.Key), p.Request)
+	return appendDocument(binary.AppendUvarint(b, uint64(number)), p.Command)
+}
 
 // DecodeProposal reads one proposal and returns what follows it.
-func DecodeProposal(b []byte) (*Proposal, []byte, error) { panic("todo") }
+func DecodeProposal(b []byte) (*Proposal, []byte, error) {
+	d, p := &reader{b: b}, &Proposal{}
+	if d.proposal(p); d.err != nil {
+		return nil, nil, fmt.Errorf("decoding a proposal: %w", d.err)
+	}
+	return p, d.b, nil
+}
+
+func (d *reader) proposal(p *Proposal) {
+	d.version()
+	p.Caller.Actor, p.Key, p.Request = d.text(), d.text(), d.text()
+	number := d.uvarint()
+	if d.err != nil {
+		return
+	}
+	for _, c := range commands {
+		if uint64(c.number) == number {
+			p.Command = c.new()
+			d.document(p.Command)
+			return
+		}
+	}
+	d.fail(fmt.Errorf("%w: command %d is unknown", ErrFormat, number))
+}
+
+// What an answer holds.
+const (
+	answerResult   = 1 << iota // a result row's number and document
+	answerRefusal              // a refusal
+	answerReplayed             // it was remembered
+)
 
 // AppendAnswer and DecodeAnswer are one answer's bytes, for the leader that answers a forwarded proposal.
-func AppendAnswer(b []byte, a *Answer) ([]byte, error) { panic("todo") }
+func AppendAnswer(b []byte, a *Answer) ([]byte, error) {
+	flags := byte(0)
+	if a.Result != nil {
+		flags |= answerResult
+	}
+	if a.Err != nil {
+		flags |= answerRefusal
+	}
+	if a.Replayed {
+		flags |= answerReplayed
+	}
+	b = binary.AppendUvarint(append(b, FormatVersion, flags), a.Index)
+	if a.Err != nil {
+		b = appendRefusal(b, a.Err)
+	}
+	if a.Result == nil {
+		return b, nil
+	}
+	return appendResult(b, a.Result)
+}
 
 // DecodeAnswer reads one answer and returns what follows it.
-func DecodeAnswer(b []byte) (Answer, []byte, error) { panic("todo") }
+func DecodeAnswer(b []byte) (Answer, []byte, error) {
+	d, a := &reader{b: b}, Answer{}
+	d.version()
+	flags := d.byte()
+	a.Index = d.uvarint()
+	a.Replayed = flags&answerReplayed != 0
+	if flags&answerRefusal != 0 {
+		a.Err = d.refusal()
+	}
+	if flags&answerResult != 0 {
+		a.Result = d.result()
+	}
+	if flags > answerResult|answerRefusal|answerReplayed {
+		d.fail(ErrCorrupt)
+	}
+	if d.err != nil {
+		return Answer{}, nil, fmt.Errorf("decoding an answer: %w", d.err)
+	}
+	return a, d.b, nil
+}
+
+func appendResult(b []byte, r Result) ([]byte, error) {
+	number, ok := resultNumbers[reflect.TypeOf(r)]
+	if !ok {
+		return b, fmt.Errorf("encoding an answer: %T has no number", r)
+	}
+	return appendDocument(binary.AppendUvarint(b, uint64(number)), r)
+}
+
+func (d *reader) result() Result {
+	number := d.uvarint()
+	if d.err != nil {
+		return nil
+	}
+	for _, r := range results {
+		if uint64(r.number) == number {
+			result := r.new()
+			d.document(result)
+			return result
+		}
+	}
+	d.fail(fmt.Errorf("%w: result %d is unknown", ErrFormat, number))
+	return nil
+}
+
+func appendRefusal(b []byte, e *fleet.Error) []byte {
+	b = appendText(appendText(b, string(e.Code)), e.Detail)
+	b = binary.AppendUvarint(b, uint64(len(e.Fields)))
+	for _, f := range e.Fields {
+		b = appendText(appendText(b, f.Field), f.Detail)
+	}
+	b = appendTexts(b, e.Cycle)
+	b = binary.AppendUvarint(b, e.CurrentEpoch)
+	return binary.AppendVarint(b, e.RetryAfterSeconds)
+}
+
+func (d *reader) refusal() *fleet.Error {
+	e := &fleet.Error{Code: fleet.Code(d.text()), Detail: d.text()}
+	n := d.uvarint()
+	for i := uint64(0); i < n && d.err == nil; i++ {
+		e.Fields = append(e.Fields, fleet.FieldError{Field: d.text(), Detail: d.text()})
+	}
+	e.Cycle = d.texts()
+	e.CurrentEpoch, e.RetryAfterSeconds = d.uvarint(), d.varint()
+	return e
+}
+
+// appendDocument appends a document with its length before it.
+func appendDocument(b []byte, doc msgp.Marshaler) ([]byte, error) {
+	const room = 4 // for a length up to 256 MiB; shorter ones are padded, so that nothing is moved
+	start := len(b)
+	b = append(b, 0x80, 0x80, 0x80, 0)
+	b, err := doc.MarshalMsg(b)
+	n := len(b) - start - room
+	if err == nil && n >= 1<<(7*room) {
+		err = errors.New("it is too long")
+	}
+	if err != nil {
+		return b[:start], fmt.Errorf("encoding %T of %d bytes: %w", doc, n, err)
+	}
+	for i := range room - 1 {
+		b[start+i] = 0x80 | byte(n>>(7*i))
+	}
+	b[start+room-1] = byte(n >> (7 * (room - 1)))
+	return b, nil
+}
+
+// The numbers by type.
+var (
+	commandNumbers = map[reflect.Type]uint16{}
+	resultNumbers  = map[reflect.Type]uint16{}
+)
+
+func init() {
+	for _, c := range commands {
+		commandNumbers[reflect.TypeOf(c.new())] = c.number
+	}
+	for _, r := range results {
+		resultNumbers[reflect.TypeOf(r.new())] = r.number
+	}
+}

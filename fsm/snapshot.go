@@ -1,9 +1,201 @@
 package fsm
 
 // This file turns the state into a stream of records and back.
+//
+// The stream is a header (magic, format version), records (kind, length, payload, CRC-32C of all three) and an end
+// record with their count and the SHA-256 of all before it. What is derived from other tables is not in it: rebuild.go.
 
-import "io"
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
 
-func writeSnapshot(w io.Writer, st *state) (int64, error) { panic("todo") }
-func readSnapshot(r io.Reader) (*state, error)            { panic("todo") }
-func (st *state) hash() [32]byte                          { panic("todo") }
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/lysnrai/fleet"
+)
+
+const snapshotMagic = "fleetsn\n"
+
+// maxRecord bounds a record. The largest are remembered answers of batches.
+const maxRecord = 1 << 28
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// recordKind says what a record holds.
+type recordKind byte
+
+// The kinds of records, in the order in which they are written. Their numbers are for ever.
+const (
+	recordMeta       recordKind = 1
+	recordServer     recordKind = 2
+	recordToken      recordKind = 3
+	recordRevoked    recordKind = 4
+	recordDeadline   recordKind = 5
+	recordEnded      recordKind = 6
+	recordProduct    recordKind = 7 // what follows is in this product
+	recordProfile    recordKind = 8
+	recordFactory    recordKind = 9
+	recordEndings    recordKind = 10
+	recordJob        recordKind = 11 // what follows is of this job
+	recordRun        recordKind = 12
+	recordEvent      recordKind = 13
+	recordArtifact   recordKind = 14
+	recordBody       recordKind = 15
+	recordRemembered recordKind = 16
+	recordEnd        recordKind = 255
+)
+
+// recordWriter writes records. After an error it writes nothing more.
+type recordWriter struct {
+	w       *bufio.Writer
+	sum     hash.Hash
+	buf     []byte
+	count   uint64
+	written int64
+	err     error
+}
+
+func writeSnapshot(w io.Writer, st *state) (int64, error) {
+	rw := &recordWriter{w: bufio.NewWriterSize(w, 1<<16), sum: sha256.New()}
+	rw.write(append([]byte(snapshotMagic), FormatVersion))
+	rw.state(st)
+	rw.record(recordEnd, func(b []byte) ([]byte, error) {
+		return rw.sum.Sum(binary.AppendUvarint(b, rw.count)), nil
+	})
+	if rw.err == nil {
+		rw.err = rw.w.Flush()
+	}
+	if rw.err != nil {
+		return rw.written, fmt.Errorf("writing a snapshot: %w", rw.err)
+	}
+	return rw.written, nil
+}
+
+func (rw *recordWriter) write(b []byte) {
+	if rw.err != nil {
+		return
+	}
+	var n int
+	n, rw.err = rw.w.Write(b)
+	rw.written += int64(n)
+	rw.sum.Write(b)
+}
+
+// record writes one record with the payload that fill appends.
+func (rw *recordWriter) record(kind recordKind, fill func(b []byte) ([]byte, error)) {
+	if rw.err != nil {
+		return
+	}
+	const room = 1 + binary.MaxVarintLen64
+	b, err := fill(append(rw.buf[:0], make([]byte, room)...))
+	if rw.buf = b; err == nil && len(b)-room > maxRecord {
+		err = fmt.Errorf("a record of kind %d has %d bytes, the most is %d", kind, len(b)-room, maxRecord)
+	}
+	if err != nil {
+		rw.err = err
+		return
+	}
+	head := binary.AppendUvarint([]byte{byte(kind)}, uint64(len(b)-room))
+	b = b[room-len(head):]
+	copy(b, head)
+	rw.buf = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	rw.write(rw.buf)
+	rw.count++
+}
+
+// document writes a record that is one document.
+func (rw *recordWriter) document(kind recordKind, doc msgp.Marshaler) {
+	rw.record(kind, func(b []byte) ([]byte, error) { return appendDocument(b, doc) })
+}
+
+// errInvalid is why a stream is no snapshot.
+func errInvalid(format string, args ...any) error {
+	return fmt.Errorf("reading a snapshot: %w", fleet.Errorf(fleet.InvalidSnapshot, format, args...))
+}
+
+func readSnapshot(r io.Reader) (*state, error) {
+	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
+	if err := rr.header(); err != nil {
+		return nil, err
+	}
+	l := &loader{st: newState()}
+	for {
+		var sum [sha256.Size]byte
+		rr.sum.Sum(sum[:0])
+		kind, payload, err := rr.next()
+		if err != nil {
+			return nil, err
+		}
+		d := &reader{b: payload}
+		if kind == recordEnd {
+			if n := d.uvarint(); n != rr.count || !bytes.Equal(d.b, sum[:]) {
+				return nil, errInvalid("its records are not those that were written")
+			}
+			break
+		}
+		l.load(kind, d)
+		if d.end(); d.err != nil {
+			return nil, errInvalid("record %d: %v", rr.count, d.err)
+		}
+		rr.count++
+	}
+	if _, err := rr.r.ReadByte(); !errors.Is(err, io.EOF) {
+		return nil, errInvalid("something follows its end")
+	}
+	if err := l.st.rebuild(); err != nil {
+		return nil, errInvalid("%v", err)
+	}
+	return l.st, nil
+}
+
+// recordReader reads records and checks each.
+type recordReader struct {
+	r     *bufio.Reader
+	sum   hash.Hash
+	buf   bytes.Buffer
+	count uint64
+}
+
+func (rr *recordReader) header() error {
+	head := make([]byte, len(snapshotMagic)+1)
+	if _, err := io.ReadFull(rr.r, head); err != nil || string(head[:len(snapshotMagic)]) != snapshotMagic {
+		return errInvalid("it is no snapshot of a fleet")
+	}
+	rr.sum.Write(head)
+	if v := head[len(snapshotMagic)]; v != FormatVersion {
+		return errInvalid("it has format %d, this build reads %d", v, FormatVersion)
+	}
+	return nil
+}
+
+// next reads one record. Its payload is good until the next call. Memory grows with what is there, not with what a length promises.
+func (rr *recordReader) next() (recordKind, []byte, error) {
+	kind, err := rr.r.ReadByte()
+	if err != nil {
+		return 0, nil, errInvalid("it ends after %d records, without an end", rr.count)
+	}
+	n, err := binary.ReadUvarint(rr.r)
+	if err != nil || n > maxRecord {
+		return 0, nil, errInvalid("record %d is damaged", rr.count)
+	}
+	head := binary.AppendUvarint([]byte{kind}, n)
+	rr.buf.Reset()
+	rr.buf.Write(head)
+	if _, err := io.CopyN(&rr.buf, rr.r, int64(n)+4); err != nil {
+		return 0, nil, errInvalid("it ends within record %d", rr.count)
+	}
+	b := rr.buf.Bytes()
+	rr.sum.Write(b)
+	body, crc := b[:len(b)-4], b[len(b)-4:]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(crc) {
+		return 0, nil, errInvalid("record %d is damaged", rr.count)
+	}
+	return recordKind(kind), body[len(head):], nil
+}

@@ -30,6 +30,8 @@ type state struct {
 
 	deadlines *btree.BTreeG[deadline] // all that the reaper works off, but retention
 	ended     *btree.BTreeG[deadline] // terminal jobs by the time they ended
+
+	tally *tally // not part of a snapshot
 }
 
 // product is one tenant's share of the state.
@@ -223,7 +225,7 @@ func tree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
 }
 
 func newState() *state {
-	return &state{deadlines: tree(lessDeadline), ended: tree(lessDeadline)}
+	return &state{deadlines: tree(lessDeadline), ended: tree(lessDeadline), tally: newTally()}
 }
 
 func newProduct(id string, gen uint64) *product {

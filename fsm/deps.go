@@ -1,0 +1,215 @@
+package fsm
+
+// This file is dependencies: what a dep names, when it is met, who is unblocked, and that no cycle is ever closed.
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lysnrai/fleet"
+)
+
+const (
+	maxDependents = 10_000  // direct dependents of a job
+	maxSearch     = 100_000 // jobs that a search for a cycle may meet
+)
+
+// met reports whether a dependency in this stage holds nobody up.
+func met(stage fleet.Stage, mode fleet.DepsMode) bool {
+	return stage == fleet.Shipped || mode == fleet.Soft && stage == fleet.Testing
+}
+
+// tellDependents counts for each dependent whether its dependency is met, and unblocks or blocks it.
+func (tx *tx) tellDependents(m move) {
+	if m.from == "" {
+		return // nobody can depend on a job before it is there
+	}
+	hard := met(m.from, fleet.Hard) != met(m.to, fleet.Hard)
+	soft := met(m.from, fleet.Soft) != met(m.to, fleet.Soft)
+	if !hard && !soft {
+		return
+	}
+	for _, id := range tx.p.dependentIDs(m.id) {
+		d, _ := tx.p.jobs.Get(id)
+		was, is := met(m.from, d.job.DepsMode), met(m.to, d.job.DepsMode)
+		if was == is {
+			continue
+		}
+		d = tx.edit(id)
+		if is {
+			d.unmet--
+		} else {
+			d.unmet++
+		}
+		switch {
+		case d.unmet == 0 && d.job.Stage == fleet.Blocked:
+			tx.setStage(d, fleet.Queued)
+			tx.record(d, fleet.EventUnblocked, object{}.str("dependency", m.id).end())
+		case d.unmet > 0 && d.job.Stage == fleet.Queued:
+			tx.setStage(d, fleet.Blocked)
+			tx.record(d, fleet.EventBlocked, object{}.str("dependency", m.id).end())
+		}
+	}
+}
+
+// dependentIDs lists the jobs that depend on this one, in submission order.
+func (p *product) dependentIDs(id string) []string {
+	var ids []string
+	p.dependents.Ascend(edge{from: id}, func(e edge) bool {
+		if e.from != id {
+			return false
+		}
+		ids = append(ids, e.to)
+		return true
+	})
+	return ids
+}
+
+// link makes a job depend on others and counts which of them are not met.
+func (tx *tx) link(r *record, deps []string) {
+	r.deps, r.unmet = deps, 0
+	for i, dep := range deps {
+		if slices.Contains(deps[:i], dep) {
+			continue
+		}
+		tx.p.dependents.Set(edge{dep, r.seq, r.job.ID})
+		if d, ok := tx.p.jobs.Get(dep); !ok || !met(d.job.Stage, r.job.DepsMode) {
+			r.unmet++
+		}
+	}
+}
+
+// unlink takes back what link did. A dependency that ended may be purged now.
+func (tx *tx) unlink(r *record) {
+	for _, dep := range r.deps {
+		tx.p.dependents.Delete(edge{dep, r.seq, r.job.ID})
+		if d, ok := tx.p.jobs.Get(dep); ok && d.job.Stage.Terminal() {
+			tx.st.ended.Set(d.ending())
+		}
+	}
+}
+
+// resolve finds the jobs that the deps of a planned submission name.
+func (pl *plan) resolve(w *wanted) error {
+	for i, dep := range w.sub.Deps {
+		id, ok := dep, false
+		if key, isKey := strings.CutPrefix(dep, "key:"); isKey {
+			if id, ok = pl.keys[key]; !ok {
+				id, ok = pl.p.byKey.Get(key)
+			}
+		} else {
+			_, ok = pl.p.jobs.Get(dep)
+		}
+		if !ok {
+			err := fleet.Errorf(fleet.UnknownDependency, "%s: %s names no job of product %s", w.field("deps["+strconv.Itoa(i)+"]"), dep, pl.p.id)
+			err.Fields = []fleet.FieldError{{Field: w.field("deps[" + strconv.Itoa(i) + "]"), Detail: dep + " names no job of this product"}}
+			return err
+		}
+		w.deps = append(w.deps, id)
+	}
+	for i, id := range w.deps {
+		if slices.Contains(w.deps[:i], id) || w.old != nil && slices.Contains(w.old.deps, id) {
+			continue
+		}
+		n := pl.dependents[id]
+		if n == 0 {
+			n = pl.p.countDependents(id)
+		}
+		if n >= maxDependents {
+			return fleet.InvalidField(w.field("deps["+strconv.Itoa(i)+"]"), "job %s has %d dependents, the most is %d", id, n, maxDependents)
+		}
+		pl.dependents[id] = n + 1
+	}
+	return nil
+}
+
+func (p *product) countDependents(id string) (n int) {
+	p.dependents.Ascend(edge{from: id}, func(e edge) bool {
+		if e.from == id {
+			n++
+		}
+		return e.from == id && n < maxDependents
+	})
+	return n
+}
+
+// visit is a job on the path of a search for cycles, with those of its successors that are left.
+type visit struct {
+	id   string
+	next []string
+}
+
+// acyclic refuses a plan that would close a cycle. Edges lead from a job to its deps and from a composite to its
+// children; a new cycle passes through one of the jobs that are planned.
+func (pl *plan) acyclic() error {
+	const onPath, done = 1, 2
+	seen := map[string]int{}
+	for _, start := range pl.wanted {
+		if !pl.mayClose(start) || seen[start.id] == done {
+			continue
+		}
+		path := []visit{{start.id, pl.successors(start.id)}}
+		seen[start.id] = onPath
+		for len(path) > 0 {
+			top := &path[len(path)-1]
+			if len(top.next) == 0 {
+				seen[top.id] = done
+				path = path[:len(path)-1]
+				continue
+			}
+			id := top.next[0]
+			top.next = top.next[1:]
+			switch seen[id] {
+			case done:
+			case onPath:
+				return cycle(path, id)
+			default:
+				if len(seen) >= maxSearch {
+					return fleet.InvalidField(start.field("deps"), "the search for a cycle meets more than %d jobs", maxSearch)
+				}
+				seen[id] = onPath
+				path = append(path, visit{id, pl.successors(id)})
+			}
+		}
+	}
+	return nil
+}
+
+// mayClose reports whether a cycle can lead through a job: one that nobody leads to is in none.
+func (pl *plan) mayClose(w *wanted) bool {
+	return len(w.deps) > 0 && (w.old != nil || w.sub.ParentID != "" || pl.dependents[w.id] > 0)
+}
+
+func (pl *plan) successors(id string) []string {
+	if w, ok := pl.byID[id]; ok {
+		if w.sub.Kind == fleet.Composite && w.old != nil {
+			return pl.withPlanned(id)
+		}
+		return w.deps
+	}
+	r, ok := pl.p.jobs.Get(id)
+	if !ok {
+		return nil
+	}
+	if r.group != nil {
+		return pl.withPlanned(id)
+	}
+	return r.deps
+}
+
+// withPlanned lists the children of a composite with those that the plan adds.
+func (pl *plan) withPlanned(id string) []string { return append(pl.p.childIDs(id), pl.children[id]...) }
+
+func cycle(path []visit, id string) error {
+	ids := []string{}
+	for _, v := range path {
+		if len(ids) > 0 || v.id == id {
+			ids = append(ids, v.id)
+		}
+	}
+	ids = append(ids, id)
+	err := fleet.Errorf(fleet.DependencyCycle, "the dependencies would close a cycle: %s", strings.Join(ids, " → "))
+	err.Cycle = ids
+	return err
+}

@@ -1,0 +1,144 @@
+package fsm
+
+// This file derives every index from the tables that a snapshot has.
+
+import (
+	"fmt"
+
+	"github.com/lysnrai/fleet"
+)
+
+// rebuild derives the indexes. It refuses tables that do not fit together, so that no later entry trips over them.
+func (st *state) rebuild() error {
+	st.tokens.Scan(func(id string, t *token) bool { st.hashes.Set(t.hash, id); return true })
+	var err error
+	st.products.Scan(func(_ string, p *product) bool {
+		err = p.rebuild()
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	st.deadlines.Scan(func(d deadline) bool { err = st.rebuildDue(d); return err == nil })
+	if err != nil {
+		return err
+	}
+	st.ended.Scan(func(d deadline) bool {
+		if _, ok := st.record(d.product, d.id); !ok {
+			err = fmt.Errorf("job %s, which ended, does not exist", d.id)
+		}
+		return err == nil
+	})
+	return err
+}
+
+func (st *state) record(product, id string) (*record, bool) {
+	p, ok := st.products.Get(product)
+	if !ok {
+		return nil, false
+	}
+	return p.jobs.Get(id)
+}
+
+// rebuildDue notes a deadline with what it is of.
+func (st *state) rebuildDue(d deadline) error {
+	switch d.kind {
+	case dueLease, dueWaiting, dueWall:
+		if r, ok := st.record(d.product, d.id); ok {
+			r.due[d.kind] = d.at
+			return nil
+		}
+	case dueFactory, dueForget:
+		if p, ok := st.products.Get(d.product); ok {
+			if f, ok := p.factories.Get(d.id); ok {
+				if d.kind == dueFactory {
+					f.silent = d.at
+				} else {
+					f.forget = d.at
+				}
+				return nil
+			}
+		}
+	case dueToken:
+		if _, ok := st.tokens.Get(d.id); ok {
+			return nil
+		}
+	}
+	return fmt.Errorf("a deadline of kind %d is of %s, which does not exist", d.kind, d.id)
+}
+
+func (p *product) rebuild() error {
+	var err error
+	p.jobs.Scan(func(id string, r *record) bool {
+		err = p.rebuildJob(id, r)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	return p.memory.rebuild()
+}
+
+func (p *product) rebuildJob(id string, r *record) error {
+	j := r.job
+	stage := j.Stage.Index()
+	if stage < 0 || r.lease.JobID != id || (j.Kind == fleet.Composite) != (r.group != nil) || r.held() && len(r.runs) == 0 {
+		return fmt.Errorf("job %s is inconsistent", id)
+	}
+	p.bySeq.Set(r.seq, id)
+	p.stages[stage].Set(r.seq, id)
+	if j.IdempotencyKey != "" {
+		p.byKey.Set(j.IdempotencyKey, id)
+	}
+	if r.parked() {
+		p.parked.Set(r.seq, id)
+	}
+	if parent, ok := p.jobs.Get(j.ParentID); ok {
+		if parent.group == nil {
+			return fmt.Errorf("job %s is a child of %s, which is no composite", id, j.ParentID)
+		}
+		p.children.Set(edge{j.ParentID, r.seq, id})
+	}
+	for _, dep := range r.deps {
+		p.dependents.Set(edge{dep, r.seq, id})
+	}
+	if r.held() {
+		if _, ok := p.factories.Get(r.lease.HolderFactoryID); !ok {
+			return fmt.Errorf("job %s is held by factory %s, which does not exist", id, r.lease.HolderFactoryID)
+		}
+		p.held.Set(edge{r.lease.HolderFactoryID, r.seq, id})
+	}
+	if j.Stage == fleet.Queued && r.waiting == nil && r.group == nil {
+		p.rebuildLine(r)
+	}
+	for _, e := range r.events {
+		p.feed.Set(e.Index, e)
+	}
+	return nil
+}
+
+func (p *product) rebuildLine(r *record) {
+	name := signatureOf(&r.job.Submission)
+	p.queue.Set(queued{name, r.key, r.job.ID})
+	s, ok := p.signatures.Get(name)
+	if !ok {
+		s = &signature{capabilities: r.job.Capabilities, engine: r.job.EngineClass}
+		p.signatures.Set(name, s)
+	}
+	s.jobs++
+}
+
+func (m *memory) rebuild() error {
+	var err error
+	m.answers.Scan(func(_ string, r *remembered) bool {
+		for _, hash := range r.bodies {
+			if _, ok := m.bodies.Get(hash); !ok {
+				err = fmt.Errorf("the answer to key %q of %s lacks a text", r.key, r.caller)
+				return false
+			}
+		}
+		m.index(r)
+		return true
+	})
+	return err
+}

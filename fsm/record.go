@@ -1,0 +1,261 @@
+package fsm
+
+// This file is what each kind of snapshot record holds: how it is written, and beside it how it is read.
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/lysnrai/fleet"
+)
+
+// state writes all tables that are not derived from others, in order of their keys.
+func (rw *recordWriter) state(st *state) {
+	rw.record(recordMeta, func(b []byte) ([]byte, error) {
+		b = binary.AppendUvarint(b, st.index)
+		b = appendTime(appendTime(b, st.now), st.leaderSince)
+		return appendText(b, st.clusterID), nil
+	})
+	st.servers.Scan(func(_ string, s *Server) bool {
+		rw.record(recordServer, func(b []byte) ([]byte, error) {
+			b = appendTexts(b, []string{s.ID, s.Name, s.HTTPAddr, s.NodeAddr, s.Version})
+			return appendBool(b, s.Removed), nil
+		})
+		return rw.err == nil
+	})
+	st.tokens.Scan(func(_ string, t *token) bool {
+		rw.record(recordToken, func(b []byte) ([]byte, error) { return appendDocument(appendText(b, t.hash), t.doc) })
+		return rw.err == nil
+	})
+	st.revoked.Scan(func(id string, _ struct{}) bool {
+		rw.record(recordRevoked, func(b []byte) ([]byte, error) { return appendText(b, id), nil })
+		return rw.err == nil
+	})
+	st.deadlines.Scan(func(d deadline) bool { rw.deadline(recordDeadline, d); return rw.err == nil })
+	st.ended.Scan(func(d deadline) bool { rw.deadline(recordEnded, d); return rw.err == nil })
+	st.products.Scan(func(_ string, p *product) bool { rw.product(p); return rw.err == nil })
+}
+
+func (rw *recordWriter) deadline(kind recordKind, d deadline) {
+	rw.record(kind, func(b []byte) ([]byte, error) {
+		b = append(appendTime(b, d.at), byte(d.kind))
+		return appendText(appendText(b, d.product), d.id), nil
+	})
+}
+
+func (rw *recordWriter) product(p *product) {
+	rw.record(recordProduct, func(b []byte) ([]byte, error) {
+		b = appendText(b, p.id)
+		for _, n := range []uint64{p.nextSeq, p.nextEvent, p.purged, p.memory.next} {
+			b = binary.AppendUvarint(b, n)
+		}
+		return b, nil
+	})
+	p.profiles.Scan(func(_ string, versions []*fleet.Profile) bool {
+		for _, v := range versions {
+			rw.document(recordProfile, v)
+		}
+		return rw.err == nil
+	})
+	p.factories.Scan(func(_ string, f *factory) bool {
+		rw.record(recordFactory, func(b []byte) ([]byte, error) { return appendDocument(appendText(b, f.owner), f.doc) })
+		return rw.err == nil
+	})
+	p.endings.Scan(func(minute int64, n *endings) bool {
+		rw.record(recordEndings, func(b []byte) ([]byte, error) {
+			return binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(b, minute), n.shipped), n.failed), nil
+		})
+		return rw.err == nil
+	})
+	p.jobs.Scan(func(_ string, r *record) bool { rw.job(r); return rw.err == nil })
+	p.memory.bodies.Scan(func(_ string, body *body) bool {
+		rw.record(recordBody, func(b []byte) ([]byte, error) { return append(b, body.text...), nil })
+		return rw.err == nil
+	})
+	p.memory.answers.Scan(func(_ string, r *remembered) bool {
+		rw.record(recordRemembered, func(b []byte) ([]byte, error) {
+			b = appendTime(binary.AppendUvarint(b, r.n), r.at)
+			b = appendTexts(b, []string{r.caller, r.key, r.request, string(r.answer)})
+			return appendTexts(binary.AppendVarint(b, r.size.documents), r.bodies), nil
+		})
+		return rw.err == nil
+	})
+}
+
+func (rw *recordWriter) job(r *record) {
+	rw.record(recordJob, func(b []byte) ([]byte, error) {
+		b, err := appendDocument(b, r.job)
+		if err != nil {
+			return b, err
+		}
+		if b, err = appendDocument(b, r.lease); err != nil {
+			return b, err
+		}
+		b = append(binary.AppendUvarint(b, r.seq), r.content[:]...)
+		b = binary.AppendVarint(appendTexts(b, r.deps), int64(r.unmet))
+		b = appendBool(b, r.waiting != nil)
+		if r.waiting != nil {
+			b = appendText(appendTime(b, r.waiting.until), r.waiting.cause)
+		}
+		b = binary.AppendUvarint(binary.AppendVarint(append(b, r.key.tier), r.key.key), r.key.seq)
+		b = binary.AppendVarint(binary.AppendVarint(b, int64(r.totals.usd)), r.totals.tokens)
+		b = binary.AppendVarint(appendTime(b, r.totals.held), r.remarks)
+		b = appendBool(b, r.group != nil)
+		if g := r.group; g != nil {
+			for _, n := range g.stages {
+				b = binary.AppendVarint(b, n)
+			}
+			b = appendBool(appendBool(b, g.claimed), g.cancelled)
+			b = binary.AppendVarint(binary.AppendVarint(b, g.descendants), int64(g.depth))
+		}
+		return b, nil
+	})
+	for _, run := range r.runs {
+		rw.document(recordRun, run)
+	}
+	for _, e := range r.events {
+		rw.document(recordEvent, e)
+	}
+	for _, a := range r.artifacts {
+		rw.document(recordArtifact, a)
+	}
+}
+
+func appendTime(b []byte, t fleet.Time) []byte { return binary.AppendVarint(b, int64(t)) }
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// loader puts records into a new state.
+type loader struct {
+	st *state
+	p  *product
+	r  *record
+}
+
+// load takes one record; d.err says what is wrong with it.
+func (l *loader) load(kind recordKind, d *reader) {
+	switch {
+	case kind >= recordProfile && l.p == nil, kind >= recordRun && kind <= recordArtifact && l.r == nil:
+		d.fail(fmt.Errorf("%w: a record of kind %d belongs to nothing", ErrCorrupt, kind))
+		return
+	case kind >= recordProduct && kind <= recordRemembered:
+		l.loadProduct(kind, d)
+		return
+	}
+	st := l.st
+	switch kind {
+	case recordMeta:
+		st.index, st.now, st.leaderSince, st.clusterID = d.uvarint(), d.time(), d.time(), d.text()
+	case recordServer:
+		f := d.texts()
+		if removed := d.bool(); len(f) == 5 {
+			st.servers.Set(f[0], &Server{ID: f[0], Name: f[1], HTTPAddr: f[2], NodeAddr: f[3], Version: f[4], Removed: removed})
+		} else {
+			d.fail(ErrCorrupt)
+		}
+	case recordToken:
+		t := &token{hash: d.text(), doc: &fleet.Token{}}
+		d.document(t.doc)
+		st.tokens.Set(t.doc.ID, t)
+	case recordRevoked:
+		st.revoked.Set(d.text(), struct{}{})
+	case recordDeadline:
+		st.deadlines.Set(d.deadline())
+	case recordEnded:
+		st.ended.Set(d.deadline())
+	default:
+		d.fail(fmt.Errorf("%w: records of kind %d are unknown", ErrFormat, kind))
+	}
+}
+
+func (d *reader) deadline() deadline {
+	return deadline{at: d.time(), kind: deadlineKind(d.byte()), product: d.text(), id: d.text()}
+}
+
+func (l *loader) loadProduct(kind recordKind, d *reader) {
+	p := l.p
+	switch kind {
+	case recordProduct:
+		p = newProduct(d.text(), l.st.gen)
+		p.nextSeq, p.nextEvent, p.purged, p.memory.next = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
+		l.st.products.Set(p.id, p)
+		l.p, l.r = p, nil
+	case recordProfile:
+		v := &fleet.Profile{}
+		d.document(v)
+		versions, _ := p.profiles.Get(v.Name)
+		p.profiles.Set(v.Name, append(versions, v))
+	case recordFactory:
+		f := &factory{owner: d.text(), doc: &fleet.Factory{}}
+		d.document(f.doc)
+		p.factories.Set(f.doc.FactoryID, f)
+	case recordEndings:
+		minute := d.varint()
+		p.endings.Set(minute, &endings{d.varint(), d.varint()})
+	case recordBody:
+		text := string(d.take(uint64(len(d.b))))
+		p.memory.bodies.Set(bodyHash(text), &body{text: text})
+	case recordRemembered:
+		r := &remembered{n: d.uvarint(), at: d.time()}
+		f := d.texts()
+		if len(f) != 4 {
+			d.fail(ErrCorrupt)
+			return
+		}
+		r.caller, r.key, r.request, r.answer = f[0], f[1], f[2], []byte(f[3])
+		r.size = share{d.varint(), r.bytes()}
+		r.bodies = d.texts()
+		p.memory.answers.Set(memoryKey(r.caller, r.key), r)
+	default:
+		l.loadJob(kind, d)
+	}
+}
+
+func (l *loader) loadJob(kind recordKind, d *reader) {
+	switch kind {
+	case recordJob:
+		l.r = d.job()
+		l.p.jobs.Set(l.r.job.ID, l.r)
+	case recordRun:
+		run := &fleet.Run{}
+		d.document(run)
+		l.r.runs = append(l.r.runs, run)
+	case recordEvent:
+		e := &fleet.Event{}
+		d.document(e)
+		l.r.events = append(l.r.events, e)
+	case recordArtifact:
+		a := &fleet.Artifact{}
+		d.document(a)
+		l.r.artifacts = append(l.r.artifacts, a)
+	}
+}
+
+func (d *reader) job() *record {
+	r := &record{job: &fleet.Job{}, lease: &fleet.Lease{}}
+	d.document(r.job)
+	d.document(r.lease)
+	r.seq = d.uvarint()
+	copy(r.content[:], d.take(uint64(len(r.content))))
+	r.deps, r.unmet = d.texts(), int(d.varint())
+	if d.bool() {
+		r.waiting = &waiting{d.time(), d.text()}
+	}
+	r.key = sortKey{d.byte(), d.varint(), d.uvarint()}
+	r.totals = totals{fleet.USD(d.varint()), d.varint(), d.time()}
+	r.remarks = d.varint()
+	if d.bool() {
+		g := &group{}
+		for i := range g.stages {
+			g.stages[i] = d.varint()
+		}
+		g.claimed, g.cancelled, g.descendants, g.depth = d.bool(), d.bool(), d.varint(), int(d.varint())
+		r.group = g
+	}
+	return r
+}

@@ -19,16 +19,19 @@ const module = "github.com/lysnrai/fleet"
 
 // floors says on which floor each room is. A directory below a room belongs to it.
 var floors = map[string]int{
-	".":              1,
-	"fsm":            2,
-	"rpc/client":     2,
-	"cluster":        3,
-	"worker":         3,
-	"rpc":            4,
-	"dashboard":      4,
-	"testcluster":    5,
-	"cmd/fleet-node": 5,
-	"examples":       5,
+	".":                1,
+	"fsm":              2,
+	"rpc/client":       2,
+	"internal/nearest": 2,
+	"internal/jobfile": 3,
+	"cluster":          3,
+	"worker":           3,
+	"internal/mainjob": 4,
+	"rpc":              4,
+	"dashboard":        4,
+	"testcluster":      5,
+	"cmd/fleet-node":   5,
+	"examples":         5,
 }
 
 // forbidden is what a room never imports, beside the rooms of its own floor and above.

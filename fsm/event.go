@@ -20,6 +20,7 @@ func (tx *tx) record(r *record, t fleet.EventType, data fleet.JSON) *fleet.Event
 		Type: t, At: tx.st.now, Actor: tx.caller.Actor, Data: data,
 	}
 	tx.p.nextEvent++
+	tx.st.tally.events[t]++
 	r.events = append(r.events, e)
 	tx.p.feed.Set(e.Index, e)
 	tx.news.feeds[tx.p.id] = struct{}{}

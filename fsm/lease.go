@@ -15,6 +15,7 @@ const grace = 60
 func (tx *tx) grant(id, factoryID string, seconds int64) fleet.Claim {
 	st, p := tx.st, tx.p
 	r := tx.edit(id)
+	st.tally.claimWait += st.now.Sub(r.job.QueuedAt)
 	tx.setStage(r, fleet.Assigned)
 	j, l := tx.editJob(r), tx.editLease(r)
 	j.LeaseEpoch++
@@ -55,6 +56,7 @@ func (tx *tx) fenced(id string, epoch uint64) (*record, error) {
 		return nil, err
 	}
 	if !r.held() || r.job.LeaseEpoch != epoch {
+		tx.st.tally.staleEpochs++
 		return nil, stale(r.job, epoch)
 	}
 	f, ok := tx.p.factories.Get(r.lease.HolderFactoryID)

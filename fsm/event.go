@@ -43,11 +43,10 @@ func (c *Comment) apply(tx *tx) (Result, error) {
 
 func (c *AddArtifact) apply(tx *tx) (Result, error) {
 	q := &c.Request
-	r, err := tx.remarked(c.JobID, q.LeaseEpoch)
-	if err != nil {
+	if _, err := tx.remarked(c.JobID, q.LeaseEpoch); err != nil {
 		return nil, err
 	}
-	r = tx.edit(c.JobID)
+	r := tx.edit(c.JobID)
 	r.remarks++
 	a := &fleet.Artifact{
 		ID: c.JobID + "-a" + strconv.Itoa(len(r.artifacts)+1), JobID: c.JobID, ProductID: tx.p.id,

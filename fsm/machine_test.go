@@ -74,8 +74,10 @@ func (r *replica) submit(id string, change func(*fleet.Submission)) *fleet.Submi
 }
 
 func submission(change func(*fleet.Submission)) fleet.Submission {
-	s := fleet.Submission{ManifestSnapshot: "{}", BodyMd: "do", Kind: fleet.Leaf, Priority: fleet.Medium,
-		Capabilities: []string{}, Deps: []string{}, DepsMode: fleet.Hard}
+	s := fleet.Submission{
+		ManifestSnapshot: "{}", BodyMd: "do", Kind: fleet.Leaf, Priority: fleet.Medium,
+		Capabilities: []string{}, Deps: []string{}, DepsMode: fleet.Hard,
+	}
 	if change != nil {
 		change(&s)
 	}

@@ -23,9 +23,11 @@ type draws struct {
 func (d *draws) job() string {
 	return fmt.Sprintf("j%d", rapid.IntRange(1, max(1, d.ids)).Draw(d.t, "job"))
 }
+
 func (d *draws) factory() string {
 	return rapid.SampledFrom([]string{"f1", "f2", "f3"}).Draw(d.t, "factory")
 }
+
 func (d *draws) epoch() *uint64 {
 	e := rapid.Uint64Range(1, 4).Draw(d.t, "epoch")
 	return &e

@@ -112,8 +112,12 @@ func (d *reader) document(doc msgp.Unmarshaler) {
 	if err == nil {
 		rest, err = doc.UnmarshalMsg(b)
 	}
-	if err != nil || len(rest) > 0 {
-		d.fail(fmt.Errorf("%w: %T with %d bytes too many: %v", ErrCorrupt, doc, len(rest), err))
+	switch {
+	case err != nil:
+		d.fail(fmt.Errorf("%w: %T: %w", ErrCorrupt, doc, err))
+		return
+	case len(rest) > 0:
+		d.fail(fmt.Errorf("%w: %T with %d bytes too many", ErrCorrupt, doc, len(rest)))
 		return
 	}
 	fillEmpty(doc)

@@ -143,11 +143,9 @@ func TestSnapshotRefusesDamage(t *testing.T) {
 	}
 	for i := range file {
 		reject(fmt.Sprintf("cut to %d bytes", i), file[:i])
-		for bit := range 8 {
-			bad := bytes.Clone(file)
-			bad[i] ^= 1 << bit
-			reject(fmt.Sprintf("bit %d of byte %d flipped", bit, i), bad)
-		}
+		bad := bytes.Clone(file)
+		bad[i] ^= 1 << (i % 8)
+		reject(fmt.Sprintf("bit %d of byte %d flipped", i%8, i), bad)
 	}
 	newer := bytes.Clone(file)
 	newer[len(snapshotMagic)] = FormatVersion + 1

@@ -58,8 +58,10 @@ type wanted struct {
 }
 
 func (tx *tx) submit(ids []string, subs []fleet.Submission, field func(int, string) string) ([]fleet.SubmitResult, error) {
-	pl := &plan{p: tx.p, byID: map[string]*wanted{}, keys: map[string]string{}, children: map[string][]string{},
-		added: map[string]int64{}, dependents: map[string]int{}, signatures: map[string]struct{}{}}
+	pl := &plan{
+		p: tx.p, byID: map[string]*wanted{}, keys: map[string]string{}, children: map[string][]string{},
+		added: map[string]int64{}, dependents: map[string]int{}, signatures: map[string]struct{}{},
+	}
 	for i := range subs {
 		sub := subs[i]
 		sub.Normalize()

@@ -247,8 +247,10 @@ func (s *story) newID() string {
 }
 
 func (s *story) report(a args) fleet.Report {
-	r := fleet.Report{LeaseEpoch: a.epoch("epoch"), Stage: fleet.Stage(a.str("stage")), Reason: a.str("reason"), Result: fleet.JSON(a.str("result")),
-		VerifyResult: fleet.JSON(a.str("verify")), Exit: a.optional("exit")}
+	r := fleet.Report{
+		LeaseEpoch: a.epoch("epoch"), Stage: fleet.Stage(a.str("stage")), Reason: a.str("reason"), Result: fleet.JSON(a.str("result")),
+		VerifyResult: fleet.JSON(a.str("verify")), Exit: a.optional("exit"),
+	}
 	if a.has("checkpoint") {
 		r.Checkpoint = &fleet.Checkpoint{WipCommit: a.str("checkpoint")}
 	}
@@ -309,8 +311,10 @@ func (s *story) command(cmd string, a args) Command {
 	case "requeue":
 		return &Requeue{ProductID: s.product, JobID: a.job()}
 	case "heartbeat":
-		h := fleet.HeartbeatRequest{FactoryID: a.str("factory"), Health: fleet.Health(a.str("health")), SeatLimit: a.optional("seats"),
-			HeartbeatSeconds: a.optional("every"), Descriptor: fleet.JSON(a.str("descriptor"))}
+		h := fleet.HeartbeatRequest{
+			FactoryID: a.str("factory"), Health: fleet.Health(a.str("health")), SeatLimit: a.optional("seats"),
+			HeartbeatSeconds: a.optional("every"), Descriptor: fleet.JSON(a.str("descriptor")),
+		}
 		if a.has("caps") {
 			caps := fleet.Strings(a.list("caps"))
 			h.Capabilities = &caps

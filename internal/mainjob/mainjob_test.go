@@ -70,8 +70,10 @@ func TestVerify(t *testing.T) {
 	var events []fleet.Event
 	for i, pkg := range p.Packages {
 		id := "j" + pkg.Path
-		jobs = append(jobs, fleet.Job{ID: id, Stage: fleet.Shipped, Attempt: 1, CreatedAt: 1e9, FinishedAt: fleet.Time(i+2) * 1e9,
-			Submission: fleet.Submission{IdempotencyKey: Key(pkg.Path)}})
+		jobs = append(jobs, fleet.Job{
+			ID: id, Stage: fleet.Shipped, Attempt: 1, CreatedAt: 1e9, FinishedAt: fleet.Time(i+2) * 1e9,
+			Submission: fleet.Submission{IdempotencyKey: Key(pkg.Path)},
+		})
 		events = append(events, fleet.Event{JobID: id, Type: fleet.EventClaimed},
 			fleet.Event{JobID: id, Type: fleet.EventShipped, Data: `{"factoryId":"f1"}`})
 	}

@@ -77,6 +77,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	st.tally = m.st.tally
 	m.st = st
 	return nil
 }

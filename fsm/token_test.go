@@ -128,7 +128,7 @@ func TestServers(t *testing.T) {
 	}
 	c.m.View(func(v View) {
 		got := fmt.Sprint(v.ClusterID(), v.Servers())
-		if want := "c1[{never      true} {s1 n1 a:2   true} {s2 n1    false}]"; got != want {
+		if want := "c1[{never     true} {s1 n1 a:2   true} {s2 n1    false}]"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})

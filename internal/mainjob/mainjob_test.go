@@ -66,11 +66,11 @@ func TestLoadOutsideAModule(t *testing.T) {
 
 func TestVerify(t *testing.T) {
 	p := plan(t)
-	var jobs []fleet.Job
+	var jobs []*fleet.Job
 	var events []fleet.Event
 	for i, pkg := range p.Packages {
 		id := "j" + pkg.Path
-		jobs = append(jobs, fleet.Job{
+		jobs = append(jobs, &fleet.Job{
 			ID: id, Stage: fleet.Shipped, Attempt: 1, CreatedAt: 1e9, FinishedAt: fleet.Time(i+2) * 1e9,
 			Submission: fleet.Submission{IdempotencyKey: Key(pkg.Path)},
 		})

@@ -23,11 +23,11 @@ type Report struct {
 }
 
 // Verify compares the plan with the cluster's jobs and events. Jobs and events of others are left aside.
-func (p *Plan) Verify(jobs []fleet.Job, events []fleet.Event) Report {
+func (p *Plan) Verify(jobs []*fleet.Job, events []fleet.Event) Report {
 	r := Report{Packages: len(p.Packages), Factories: map[string]int{}}
 	byKey := make(map[string]*fleet.Job, len(jobs))
-	for i := range jobs {
-		byKey[jobs[i].IdempotencyKey] = &jobs[i]
+	for _, j := range jobs {
+		byKey[j.IdempotencyKey] = j
 	}
 	shipped := map[string]int{}
 	by := map[string]string{}

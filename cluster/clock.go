@@ -1,0 +1,140 @@
+package cluster
+
+// This file is the leader's clock: stamps that follow the median of the voters' clocks, never one bad clock.
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// How a leader's stamps follow the median (docs/semantics.md, Time).
+const (
+	medianEvery   = 10 * time.Second
+	medianWait    = 250 * time.Millisecond
+	slowDownAhead = time.Second     // ahead by more: run at nine tenths
+	jumpBehind    = 5 * time.Second // behind by more: one corrected leader-change entry
+)
+
+// leaderClock counts on from a start by the monotonic clock.
+type leaderClock struct {
+	node *Node
+
+	mu    sync.Mutex // guards what follows
+	base  fleet.Time // the stamp at since
+	since time.Time
+	slow  bool // nine tenths of the speed
+	// settled is when retention may be thought of: the last leader-change entry or large correction.
+	settled time.Time
+	ahead   time.Duration // of the median, when it was last asked
+}
+
+// stamp is the time that goes into an entry, in whole microseconds.
+func (c *leaderClock) stamp() fleet.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at(time.Now())
+}
+
+func (c *leaderClock) at(t time.Time) fleet.Time {
+	passed := t.Sub(c.since)
+	if c.slow {
+		passed = passed / 10 * 9
+	}
+	return (c.base + fleet.Time(passed)).Truncate(time.Microsecond)
+}
+
+func (c *leaderClock) set(stamp fleet.Time) {
+	now := time.Now()
+	c.base, c.since, c.slow, c.settled = stamp, now, false, now
+}
+
+// start begins a term: from the later of the machine's time and the median.
+func (c *leaderClock) start(ctx context.Context) {
+	median := c.median(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.node.machine.Now()
+	c.set(max(now, median))
+	c.ahead = c.base.Sub(median)
+}
+
+// run holds the stamps against the median until the term ends.
+func (c *leaderClock) run(ctx context.Context) {
+	ticker := time.NewTicker(medianEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			c.follow(ctx, c.median(ctx))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *leaderClock) follow(ctx context.Context, median fleet.Time) {
+	c.mu.Lock()
+	now := time.Now()
+	stamp := c.at(now)
+	c.ahead = stamp.Sub(median)
+	behind := -c.ahead > jumpBehind
+	switch {
+	case behind:
+		c.set(median)
+	case c.ahead > slowDownAhead && !c.slow:
+		c.base, c.since, c.slow = stamp, now, true
+	case c.ahead <= 0 && c.slow:
+		c.base, c.since, c.slow = stamp, now, false
+	}
+	c.mu.Unlock()
+	if behind {
+		c.node.log.Warn("this leader's stamps were behind the median of the voters' clocks: corrected", "behindSeconds", median.Sub(stamp).Seconds())
+		if _, err := c.node.proposeInternal(ctx, &fsm.LeaderChange{}); err != nil && ctx.Err() == nil {
+			c.node.log.Warn("proposing the corrected time", "error", err)
+		}
+	}
+}
+
+// mayRetire reports whether what can't be undone may be done: an hour after the last start or jump, and not while the
+// stamps are far ahead.
+func (c *leaderClock) mayRetire() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.settled) >= time.Hour && c.ahead <= time.Minute
+}
+
+// median is the middle of the voters' clocks (the lower of two), this node's own among them. Answers that take longer than
+// medianWait are not waited for.
+func (c *leaderClock) median(ctx context.Context) fleet.Time {
+	ctx, cancel := context.WithTimeout(ctx, medianWait)
+	defer cancel()
+	voters := c.node.otherVoters()
+	answers := make(chan fleet.Time, len(voters))
+	for _, v := range voters {
+		go func() {
+			began := time.Now()
+			if wall, err := c.node.askClock(ctx, v); err == nil {
+				answers <- wall + fleet.Time(time.Since(began)/2) // it was read half-way
+			} else {
+				answers <- 0
+			}
+		}()
+	}
+	clocks := []fleet.Time{fleet.TimeOf(c.node.wall.Now())}
+	for range voters {
+		select {
+		case t := <-answers:
+			if t != 0 {
+				clocks = append(clocks, t)
+			}
+		case <-ctx.Done():
+		}
+	}
+	slices.Sort(clocks)
+	return clocks[(len(clocks)-1)/2]
+}

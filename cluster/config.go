@@ -1,0 +1,97 @@
+package cluster
+
+// This file is what a node is told, and the places where reality can fail.
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/memberlist"
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Timing is a profile of Raft's time-outs.
+type Timing string
+
+// The profiles: heartbeat = election time-out of 250 ms, 500 ms and 2 s, the leader's lease half of it.
+const (
+	TimingLocal Timing = "local"
+	TimingLAN   Timing = "lan"
+	TimingWAN   Timing = "wan"
+)
+
+// Config is what a node is told. A field's zero is sound unless it says otherwise.
+type Config struct {
+	// Name is the node's label, unique in the cluster and fixed for a data directory. Required.
+	Name string
+	// DataDir is where everything durable lives; it is made if it is missing. Required.
+	DataDir string
+	// HTTPAddr is the address other nodes tell clients about, as host:port. It is only announced.
+	HTTPAddr string
+	// NodeAddr and GossipAddr are host:port to listen on. Required.
+	NodeAddr, GossipAddr string
+	// AdvertiseAddr is the host that the others dial, a DNS name where addresses move. Default: the host of NodeAddr.
+	AdvertiseAddr string
+	// Join lists gossip addresses of the cluster, this node's own allowed.
+	Join []string
+	// BootstrapExpect is how many empty nodes form a new cluster. Zero: wait to be joined.
+	BootstrapExpect int
+	// Secret is what every node of the cluster shares; the node port's keys and the gossip key derive from it. Required.
+	Secret []byte
+	// GossipKey, if not nil, replaces the derived gossip key (16, 24 or 32 bytes).
+	GossipKey []byte
+	// LogStore keeps the log: "wal" (default) or "boltdb".
+	LogStore string
+	// SegmentBytes is the size of a wal segment. Zero means 64 MiB.
+	SegmentBytes int
+	// Timing is the profile of time-outs. Empty means TimingLAN.
+	Timing Timing
+	// Retention is how long a job that has ended is kept. Zero means 30 days.
+	Retention time.Duration
+	// SnapshotBytes is how much log is written before a snapshot. Zero means 64 MiB (or half the last snapshot, if that is more).
+	SnapshotBytes int64
+	// Version is this build's, shown in the cluster's status.
+	Version string
+	// Logger takes all logs. Nil: none.
+	Logger hclog.Logger
+	// Metrics, if not nil, takes the node's metrics.
+	Metrics prometheus.Registerer
+
+	// Network, Storage and Clock are where reality can fail; nil is the real thing.
+	Network Network
+	Storage Storage
+	Clock   Clock
+}
+
+// Network is how nodes reach each other. All methods may be called at once.
+type Network interface {
+	// Listen listens for streams on the node port.
+	Listen(addr string) (net.Listener, error)
+	// Dial opens a stream to another node's port. It gives up with ctx.
+	Dial(ctx context.Context, addr string) (net.Conn, error)
+	// Gossip is the memberlist transport for an address; nil with a nil error means memberlist's own UDP and TCP.
+	Gossip(addr string) (memberlist.Transport, error)
+}
+
+// Storage opens what is durable in a data directory. Every method of what it returns is durable when it returns, and may fail: any
+// failure ends the node.
+type Storage interface {
+	// Open opens the log, the stable store and the snapshots. The node calls Close when it is done.
+	Open(cfg *Config) (Stores, error)
+}
+
+// Stores is what a node keeps.
+type Stores struct {
+	Log       raft.LogStore
+	Stable    raft.StableStore
+	Snapshots raft.SnapshotStore
+	Close     func() error
+}
+
+// Clock is a node's wall clock. How long things take is measured by time.Now, which does not jump.
+type Clock interface {
+	Now() time.Time
+}

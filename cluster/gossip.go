@@ -1,0 +1,257 @@
+package cluster
+
+// This file is gossip, which only suggests addresses: who is a member is Raft's configuration's alone to say.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/memberlist"
+)
+
+// gossip is this node's part in memberlist. All methods may be called at once.
+type gossip struct {
+	cfg  *Config
+	log  hclog.Logger
+	list *memberlist.Memberlist
+	meta []byte
+
+	seldom seldom
+	end    context.CancelFunc
+}
+
+// gossipMember is a node that gossip believes to be alive, as it describes itself.
+type gossipMember struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	NodeAddr string `json:"node"`
+	HTTPAddr string `json:"http"`
+	address  string // its gossip address, ip:port
+}
+
+// newGossip listens at once and joins in the background.
+func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*gossip, error) {
+	g := &gossip{cfg: cfg, log: log.Named("gossip")}
+	id := dir.identity().ServerID
+	var err error
+	if g.meta, err = json.Marshal(gossipMember{ID: id, Name: cfg.Name, NodeAddr: t.advertised(), HTTPAddr: cfg.HTTPAddr}); err != nil {
+		return nil, err
+	}
+	if len(g.meta) > memberlist.MetaMaxSize {
+		return nil, fmt.Errorf("the name and the addresses of this node take %d bytes, gossip carries %d: shorten them", len(g.meta), memberlist.MetaMaxSize)
+	}
+	c := memberlist.DefaultLANConfig()
+	switch cfg.Timing {
+	case TimingLocal:
+		c = memberlist.DefaultLocalConfig()
+	case TimingWAN:
+		c = memberlist.DefaultWANConfig()
+	}
+	c.Name, c.Delegate, c.SecretKey = id, g, t.keys.gossip
+	if cfg.GossipKey != nil {
+		c.SecretKey = cfg.GossipKey
+	}
+	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
+	c.DeadNodeReclaimTime = 10 * time.Second // a node that moved comes back under its name
+	c.Logger = stdlog.New(&seldomWriter{w: g.log.StandardWriter(&hclog.StandardLoggerOptions{InferLevels: true})}, "", 0)
+	host, port, err := net.SplitHostPort(cfg.GossipAddr)
+	if err != nil {
+		return nil, fmt.Errorf("the gossip address: %w", err)
+	}
+	if c.BindPort, err = strconv.Atoi(port); err != nil {
+		return nil, fmt.Errorf("the gossip address: %w", err)
+	}
+	c.AdvertisePort = c.BindPort
+	if c.Transport, err = cfg.Network.Gossip(cfg.GossipAddr); err != nil {
+		return nil, fmt.Errorf("listening for gossip: %w", err)
+	}
+	if c.Transport == nil {
+		if c.BindAddr, err = g.bindAddr(host); err != nil {
+			return nil, err
+		}
+		if cfg.AdvertiseAddr != "" {
+			if ips, err := g.lookup(context.Background(), cfg.AdvertiseAddr); err == nil && len(ips) > 0 {
+				c.AdvertiseAddr = ips[0]
+			}
+		}
+	}
+	if g.list, err = memberlist.Create(c); err != nil {
+		return nil, fmt.Errorf("listening for gossip on %s: %w", cfg.GossipAddr, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.end = cancel
+	go g.rejoin(ctx)
+	return g, nil
+}
+
+// bindAddr is the address to listen on: memberlist wants numbers.
+func (g *gossip) bindAddr(host string) (string, error) {
+	if host == "" {
+		return "0.0.0.0", nil
+	}
+	ips, err := g.lookup(context.Background(), host)
+	if err != nil || len(ips) == 0 {
+		return "", fmt.Errorf("the gossip address %s can't be resolved: %w", host, err)
+	}
+	return ips[0], nil
+}
+
+func (g *gossip) lookup(ctx context.Context, host string) ([]string, error) {
+	if net.ParseIP(host) != nil {
+		return []string{host}, nil
+	}
+	var r resolver = net.DefaultResolver
+	if own, ok := g.cfg.Network.(resolver); ok {
+		r = own
+	}
+	return r.LookupHost(ctx, host)
+}
+
+// members are the nodes believed alive, this one left out.
+func (g *gossip) members() []gossipMember {
+	var members []gossipMember
+	own := g.list.LocalNode().Name
+	for _, n := range g.list.Members() {
+		var m gossipMember
+		if n.Name == own || json.Unmarshal(n.Meta, &m) != nil || m.ID != n.Name || m.NodeAddr == "" {
+			continue
+		}
+		m.address = n.Address()
+		members = append(members, m)
+	}
+	return members
+}
+
+// listed finds the server ids behind a gossip address that a node was told, this node's own id among them. Missing says that
+// there is an address behind it at which nobody is known to be.
+func (g *gossip) listed(ctx context.Context, addr string) (ids []string, missing bool) {
+	at := map[string]string{g.list.LocalNode().Address(): g.list.LocalNode().Name}
+	for _, m := range g.members() {
+		at[m.address] = m.ID
+	}
+	if addr == g.cfg.GossipAddr {
+		return []string{g.list.LocalNode().Name}, false
+	}
+	addrs := g.resolve(ctx, addr)
+	loopback := 0
+	for _, a := range addrs {
+		if id, ok := at[a]; ok {
+			ids = append(ids, id)
+			continue
+		}
+		missing = true
+		if host, _, _ := net.SplitHostPort(a); net.ParseIP(host).IsLoopback() {
+			loopback++
+		}
+	}
+	if len(ids) > 0 && loopback == len(addrs)-len(ids) { // localhost is one host under two addresses
+		missing = false
+	}
+	return ids, missing || len(addrs) == 0
+}
+
+func (g *gossip) resolve(ctx context.Context, addr string) (addrs []string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, helloWait)
+	defer cancel()
+	ips, err := g.lookup(ctx, host)
+	if err != nil {
+		return nil
+	}
+	for _, ip := range ips {
+		addrs = append(addrs, net.JoinHostPort(ip, port))
+	}
+	return addrs
+}
+
+// rejoin keeps calling at the addresses this node was told, as long as nobody is known there: a partition that heals, or a
+// node that comes late, needs no other help.
+func (g *gossip) rejoin(ctx context.Context) {
+	wait := 100 * time.Millisecond
+	for {
+		silent := 0
+		for _, addr := range g.cfg.Join {
+			ids, missing := g.listed(ctx, addr)
+			if !missing {
+				continue
+			}
+			addrs := g.resolve(ctx, addr)
+			n, err := 0, fmt.Errorf("the address can't be resolved")
+			if len(addrs) > 0 {
+				n, err = g.list.Join(addrs)
+			}
+			if n == 0 && len(ids) == 0 {
+				silent++
+				if g.seldom.allow(addr, time.Minute) {
+					g.log.Info("nobody answers there yet", "join", addr, "error", err)
+				}
+			}
+		}
+		if silent == 0 {
+			wait = time.Second
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		wait = min(2*wait, 10*time.Second)
+	}
+}
+
+// Close leaves without a word: the others find out.
+func (g *gossip) Close() {
+	g.end()
+	if err := g.list.Shutdown(); err != nil {
+		g.log.Warn("closing gossip", "error", err)
+	}
+}
+
+// The methods of memberlist.Delegate: gossip carries nothing but who a node is.
+
+// NodeMeta is who this node is.
+func (g *gossip) NodeMeta(int) []byte { return g.meta }
+
+// NotifyMsg ignores what nobody sends.
+func (g *gossip) NotifyMsg([]byte) {}
+
+// GetBroadcasts has nothing to send.
+func (g *gossip) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState has nothing to add.
+func (g *gossip) LocalState(bool) []byte { return nil }
+
+// MergeRemoteState ignores what nobody sends.
+func (g *gossip) MergeRemoteState([]byte, bool) {}
+
+// seldomWriter drops a line that differs only in its numbers from one of the last minute: a stranger's packets must not fill the log.
+type seldomWriter struct {
+	w      io.Writer
+	seldom seldom
+}
+
+func (w *seldomWriter) Write(line []byte) (int, error) {
+	kind := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'f' {
+			return -1
+		}
+		return r
+	}, string(line))
+	if !w.seldom.allow(kind, time.Minute) {
+		return len(line), nil
+	}
+	return w.w.Write(line)
+}

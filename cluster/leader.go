@@ -1,0 +1,167 @@
+package cluster
+
+// This file knows who leads, and does what only the leader does.
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// target is where a write goes.
+type target struct {
+	self bool
+	id   raft.ServerID
+	addr raft.ServerAddress
+}
+
+// leader is the current target; false while none is known, or while this node leads but has not applied its leader-change
+// entry yet.
+func (n *Node) leader() (target, bool) {
+	r := n.raftIfUp()
+	if r == nil {
+		return target{}, false
+	}
+	addr, id := r.LeaderWithID()
+	if id == "" {
+		return target{}, false
+	}
+	if id == raft.ServerID(n.id) {
+		return target{self: true}, n.leading.Load()
+	}
+	return target{id: id, addr: addr}, true
+}
+
+// awaitLeader waits for a leader, at most as long as given.
+func (n *Node) awaitLeader(ctx context.Context, patience time.Duration) (target, error) {
+	var timer *time.Timer
+	for {
+		changed := n.leaderChanged()
+		if t, ok := n.leader(); ok {
+			return t, nil
+		}
+		if timer == nil {
+			timer = time.NewTimer(patience)
+			defer timer.Stop()
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			e := fleet.Errorf(fleet.NoLeader, "the cluster has no leader at the moment: a majority of its voters must be up and reach each other; nothing was done")
+			e.RetryAfterSeconds = 1
+			return target{}, e
+		case <-ctx.Done():
+			return target{}, context.Cause(ctx)
+		case <-n.closing:
+			return target{}, fleet.Errorf(fleet.NoLeader, "this node is stopping; try another one")
+		}
+	}
+}
+
+// pauseForLeader waits a moment for another leader than the one that just turned a call away.
+func (n *Node) pauseForLeader(ctx context.Context, was target) error {
+	changed := n.leaderChanged()
+	if t, ok := n.leader(); ok && t != was {
+		return nil
+	}
+	timer := time.NewTimer(20 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.closing:
+	}
+	return nil
+}
+
+// leaderChanged is closed when who leads changes.
+func (n *Node) leaderChanged() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leaderNews
+}
+
+func (n *Node) announceLeader() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.leaderNews)
+	n.leaderNews = make(chan struct{})
+}
+
+// followLeadership runs lead while this node leads. Raft blocks on notify, so it is always drained.
+func (n *Node) followLeadership(notify <-chan bool) {
+	var stop context.CancelFunc
+	var ended chan struct{}
+	resign := func() {
+		if stop != nil {
+			stop()
+			<-ended
+			stop = nil
+		}
+		n.leading.Store(false)
+		n.proposer.setOpen(false)
+		n.announceLeader()
+	}
+	defer resign()
+	for {
+		select {
+		case leads := <-notify:
+			resign()
+			if leads {
+				ctx, cancel := context.WithCancel(context.Background())
+				stop, ended = cancel, make(chan struct{})
+				go func() { defer close(ended); n.lead(ctx) }()
+			}
+		case <-n.closing:
+			return
+		}
+	}
+}
+
+// lead is a leader's term: its clock, its first entry, then proposals, the reaper and the membership.
+func (n *Node) lead(ctx context.Context) {
+	n.clock.start(ctx)
+	for { // nothing is served, stamped or reaped before this entry is applied (hashicorp/raft #509)
+		_, err := n.commit([]fsm.Proposal{{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.LeaderChange{}}})
+		if err == nil {
+			break
+		}
+		timer := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	n.log.Info("leading the cluster", "term", n.raft.CurrentTerm())
+	n.metrics.leaderChanges.Inc()
+	n.leading.Store(true)
+	n.proposer.setOpen(true)
+	n.announceLeader()
+	done := make(chan struct{}, 3)
+	for _, run := range []func(context.Context){n.clock.run, n.reap, n.membership.lead} {
+		go func() { run(ctx); done <- struct{}{} }()
+	}
+	for range cap(done) {
+		<-done
+	}
+}
+
+// proposeInternal proposes one of the leader's own commands.
+func (n *Node) proposeInternal(ctx context.Context, c fsm.Command) (fsm.Answer, error) {
+	a, err := n.Propose(ctx, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: c})
+	if err == nil && a.Err != nil {
+		err = a.Err
+	}
+	return a, err
+}

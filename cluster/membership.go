@@ -1,0 +1,290 @@
+package cluster
+
+// This file is what every node does about membership: it answers greetings, greets the others, and finds out when it was removed.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// How often a node greets the others, and after how long a silence of the leader it asks whether it was removed.
+const (
+	greetEvery   = 2 * time.Second
+	silenceLimit = 5 * time.Second
+)
+
+// membership is a node's part in who belongs to the cluster.
+type membership struct {
+	cfg       *Config
+	dir       *dataDir
+	transport *transport
+	gossip    *gossip
+	raft      func() *raft.Raft // nil before it is up
+	propose   func(ctx context.Context, c fsm.Command) error
+	view      func(func(fsm.View))
+	log       hclog.Logger
+	stop      func(error)
+
+	leading  atomic.Bool // lead runs
+	changing sync.Mutex  // held during one change of Raft's configuration; taken before mu
+
+	mu       sync.Mutex            // guards what follows
+	joiners  map[string]*joiner    // by server id, while this node leads
+	replies  map[string]helloReply // the latest answer of each server
+	promoted map[string]time.Time  // since when a non-voter keeps up
+	seldom   seldom
+}
+
+// start begins to answer greetings.
+func (m *membership) start() {
+	m.mu.Lock()
+	m.joiners, m.replies, m.promoted = map[string]*joiner{}, map[string]helloReply{}, map[string]time.Time{}
+	m.mu.Unlock()
+	m.transport.setConfigured(m.configured)
+	m.transport.setOnHello(m.answer)
+}
+
+// answer answers a greeting of a holder of the secret. The transport adds who this node is.
+func (m *membership) answer(peerID, _ string, req helloRequest) helloReply {
+	reply := helloReply{Clock: m.cfg.Clock.Now().UnixNano(), State: "joining", ContactMs: -1}
+	m.view(func(v fsm.View) {
+		reply.Applied = v.Index()
+		reply.Removed = rowOf(v, peerID).Removed
+	})
+	own := m.dir.identity()
+	if r := m.raft(); r != nil {
+		reply.State = stateWord(r.State())
+		if last := r.LastContact(); !last.IsZero() {
+			reply.ContactMs = time.Since(last).Milliseconds()
+		}
+		addr, id := r.LeaderWithID()
+		reply.LeaderID, reply.LeaderAddr = string(id), bareAddr(string(addr))
+	}
+	switch req.Op {
+	case opClock:
+		return reply
+	case opPromise:
+		reply.Granted, reply.Refused = m.promise(peerID, req)
+	case opRelease:
+		if err := m.release(peerID, req.Cluster); err != nil {
+			m.stop(fmt.Errorf("%w: taking a promise back: %w", ErrStorage, err))
+		}
+		reply.Granted = true
+	case opJoin:
+		reply.Granted, reply.Refused = m.joined(peerID, req.From, reply.Removed)
+	case opStatus:
+		reply.DiskFree = diskFree(m.cfg.DataDir)
+	case opWho:
+		if own.ClusterID == "" {
+			reply.Join = m.cfg.Join
+		}
+	}
+	return reply
+}
+
+func stateWord(s raft.RaftState) string {
+	switch s {
+	case raft.Leader:
+		return "leader"
+	case raft.Candidate:
+		return "candidate"
+	case raft.Shutdown:
+		return "stopped"
+	}
+	return "follower"
+}
+
+func rowOf(v fsm.View, id string) fsm.Server {
+	for _, s := range v.Servers() {
+		if s.ID == id {
+			return s
+		}
+	}
+	return fsm.Server{}
+}
+
+// configuration is Raft's latest, empty before it is up.
+func (m *membership) configuration() ([]raft.Server, uint64) {
+	r := m.raft()
+	if r == nil {
+		return nil, 0
+	}
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return nil, 0
+	}
+	return f.Configuration().Servers, f.Index()
+}
+
+// configured is where Raft's configuration has a server.
+func (m *membership) configured(id raft.ServerID) raft.ServerAddress {
+	servers, _ := m.configuration()
+	for _, s := range servers {
+		if s.ID == id {
+			return s.Address
+		}
+	}
+	return ""
+}
+
+// greetAll asks everybody that gossip or Raft's configuration knows who they are. It returns those that answered, by server id.
+func (m *membership) greetAll(ctx context.Context) map[string]helloReply {
+	own := m.dir.identity().ServerID
+	addrs := map[string]struct{}{}
+	for _, g := range m.gossip.members() {
+		addrs[g.NodeAddr] = struct{}{}
+	}
+	servers, _ := m.configuration()
+	for _, s := range servers {
+		if string(s.ID) == own {
+			continue
+		}
+		if met := m.transport.metAt(string(s.ID)); met != "" {
+			addrs[met] = struct{}{}
+		} else {
+			addrs[string(s.Address)] = struct{}{}
+		}
+	}
+	delete(addrs, m.transport.advertised())
+	var mu sync.Mutex // guards replies
+	var wait sync.WaitGroup
+	replies := map[string]helloReply{}
+	for addr := range addrs {
+		wait.Go(func() {
+			reply, err := m.transport.hello(ctx, addr, helloRequest{Op: opWho})
+			if err != nil || reply.ServerID == own || reply.Discarded {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			replies[reply.ServerID] = reply
+		})
+	}
+	wait.Wait()
+	return replies
+}
+
+// run greets the others until ctx ends, so that nodes that moved find each other, and asks whether this node was removed when
+// nobody has led it for a while.
+func (m *membership) run(ctx context.Context) {
+	if m.dir.identity().Bootstrapping { // Raft has it now: never again, whatever becomes of its log
+		if err := m.dir.update(func(n *identity) { n.Bootstrapping, n.Promised, n.Minter, n.Mint = false, "", "", nil }); err != nil {
+			m.stop(fmt.Errorf("%w: %w", ErrStorage, err))
+			return
+		}
+	}
+	began := time.Now()
+	ticker := time.NewTicker(greetEvery)
+	defer ticker.Stop()
+	for {
+		replies := m.greetAll(ctx)
+		m.mu.Lock()
+		m.replies = replies
+		m.mu.Unlock()
+		r := m.raft()
+		if r.State() != raft.Leader && time.Since(later(r.LastContact(), began)) > silenceLimit && m.removedFrom(replies) {
+			if err := m.dir.update(func(n *identity) { n.Removed = true }); err != nil {
+				m.log.Warn("writing down that this node was removed", "error", err)
+			}
+			m.stop(ErrRemoved)
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// removedFrom reports whether a server of this node's cluster knows that it was removed: what is removed stays so.
+func (m *membership) removedFrom(replies map[string]helloReply) bool {
+	own := m.dir.identity().ClusterID
+	for _, p := range replies {
+		if p.Removed && p.ClusterID == own {
+			return true
+		}
+	}
+	return false
+}
+
+// remove removes a server for ever: first it is written down, then Raft's configuration follows. The leader hands over before
+// it is removed itself; the error is errNotProposed then.
+func (m *membership) remove(ctx context.Context, name string) error {
+	var row fsm.Server
+	m.view(func(v fsm.View) {
+		for _, s := range v.Servers() {
+			if s.Name == name && !s.Removed {
+				row = s
+			}
+		}
+	})
+	if row.ID == "" {
+		return fleet.Errorf(fleet.NotFound, "no server of this cluster is named %q", name)
+	}
+	servers, _ := m.configuration()
+	others := 0
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter && string(s.ID) != row.ID {
+			others++
+		}
+	}
+	if others == 0 {
+		return fleet.Errorf(fleet.LastVoter, "server %q is the last voter: without it there is no cluster", name)
+	}
+	if row.ID == m.dir.identity().ServerID {
+		if err := m.raft().LeadershipTransfer().Error(); err != nil {
+			m.log.Warn("handing leadership over before this node is removed", "error", err)
+		}
+		return errNotProposed
+	}
+	if err := m.propose(ctx, &fsm.RemoveServer{ID: row.ID}); err != nil {
+		return err
+	}
+	m.log.Info("a server is removed", "node", name, "server", row.ID)
+	err := m.change(ctx, func(r *raft.Raft, index uint64) raft.IndexFuture {
+		return r.RemoveServer(raft.ServerID(row.ID), index, changeWait)
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		m.log.Warn("the configuration will follow later", "server", row.ID, "error", err)
+	}
+	return nil // it is decided: this leader or the next one finishes it
+}
+
+// changeWait bounds one change of Raft's configuration.
+const changeWait = 10 * time.Second
+
+// change makes one change of Raft's configuration, if it is still the one that was looked at, and waits until it is committed.
+func (m *membership) change(ctx context.Context, do func(r *raft.Raft, index uint64) raft.IndexFuture) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	_, index := m.configuration()
+	done := outcome(do(m.raft(), index))
+	timer := time.NewTimer(changeWait)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return errors.New("the change is not committed yet")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// outcome waits for a future. Raft may leave it unanswered at shutdown: then the goroutine stays until the process ends.
+func outcome(f raft.Future) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	return done
+}

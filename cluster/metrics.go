@@ -1,0 +1,78 @@
+package cluster
+
+// This file is what a node measures of itself.
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	propose       prometheus.Histogram
+	batch         prometheus.Histogram
+	apply         prometheus.Histogram
+	leaderChanges prometheus.Counter
+	waiting       prometheus.Gauge
+}
+
+// newMetrics makes a node's metrics and registers them, if there is a registry.
+func newMetrics(n *Node, r prometheus.Registerer) *metrics {
+	seconds := prometheus.ExponentialBuckets(0.0002, 2, 16)
+	m := &metrics{
+		propose: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fleet_propose_duration_seconds",
+			Help: "Time from a proposal to its answer, forwarding included.", Buckets: seconds,
+		}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fleet_batch_size",
+			Help: "Commands in one log entry.", Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+		apply: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fleet_fsm_apply_seconds",
+			Help: "Time to apply one log entry.", Buckets: prometheus.ExponentialBuckets(0.00001, 2, 16),
+		}),
+		leaderChanges: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fleet_leader_changes_total",
+			Help: "How often this node became the leader.",
+		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fleet_longpoll_waiting",
+			Help: "Claims that wait for a job on this node.",
+		}),
+	}
+	if r == nil {
+		return m
+	}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	r.MustRegister(m.propose, m.batch, m.apply, m.leaderChanges, m.waiting,
+		gauge("fleet_is_leader", "1 if this node leads.", func() float64 { return truth(n.IsLeader()) }),
+		gauge("fleet_has_leader", "1 if this node knows a leader.", func() float64 { return truth(n.Leader() != "") }),
+		gauge("fleet_applied_index", "Log index that the state machine has applied.", func() float64 { return float64(n.machine.Index()) }),
+		gauge("fleet_raft_term", "Raft's current term.", func() float64 {
+			if r := n.raftIfUp(); r != nil {
+				return float64(r.CurrentTerm())
+			}
+			return 0
+		}),
+		gauge("fleet_commit_index", "Log index that a majority has.", func() float64 {
+			if r := n.raftIfUp(); r != nil {
+				return float64(r.CommitIndex())
+			}
+			return 0
+		}),
+		gauge("fleet_voters", "Voters in the configuration.", func() float64 { return float64(n.voters()) }),
+	)
+	return m
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (m *metrics) applied(d time.Duration) { m.apply.Observe(d.Seconds()) }

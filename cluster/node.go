@@ -1,0 +1,425 @@
+package cluster
+
+// This file starts a node, wires its parts together and stops it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// ErrRemoved ends a node that was removed from its cluster; ErrStorage one that can't trust its disk any more.
+var (
+	ErrRemoved = errors.New("this server was removed from its cluster; wipe its data directory to let it join as a new one")
+	ErrStorage = errors.New("storage failed")
+)
+
+// Node is one member of a cluster. All methods may be called at once.
+type Node struct {
+	cfg       Config
+	id        string // raft server id
+	log       hclog.Logger
+	wall      Clock
+	dir       *dataDir
+	stores    Stores
+	transport *transport
+	gossip    *gossip
+
+	machine    *fsm.Machine
+	applier    *applier
+	raftUp     atomic.Pointer[raft.Raft]
+	raft       *raft.Raft // set before raftUp
+	proposer   *proposer
+	forwarder  *forwarder
+	reads      *reads
+	clock      *leaderClock
+	waiters    *waiters
+	membership *membership
+	metrics    *metrics
+
+	leading   atomic.Bool   // leads, and has applied its leader-change entry
+	deadlines chan struct{} // the machine changed: the earliest deadline may be another
+	notify    chan bool     // raft's word that this node leads, or no more
+	startedAt uint64        // what was in the log at the start: ready once that is applied
+	logBytes  atomic.Int64  // log written since the last snapshot
+
+	lifetime context.Context // ends when closing does
+	draining chan struct{}   // closed when the node stops taking on new waits
+	closing  chan struct{}   // closed when it closes
+	done     chan struct{}   // closed when it has closed
+	drain    sync.Once
+	stopOnce sync.Once
+	end      context.CancelFunc
+
+	mu         sync.Mutex // guards what follows
+	leaderNews chan struct{}
+	feeds      map[string]chan struct{}
+	err        error
+}
+
+// Start opens the data directory, joins or forms the cluster in the background, and serves at once: until there is a leader,
+// calls answer no_leader. The error is one line that says what to do.
+func Start(cfg Config) (*Node, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := openDataDir(cfg.DataDir, cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, dir: dir, id: dir.identity().ServerID, log: cfg.Logger, wall: cfg.Clock, machine: fsm.New(),
+		deadlines: make(chan struct{}, 1), notify: make(chan bool, 64),
+		draining: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{}),
+		leaderNews: make(chan struct{}), feeds: map[string]chan struct{}{},
+	}
+	n.lifetime, n.end = context.WithCancel(context.Background())
+	if dir.identity().Removed {
+		_ = dir.Close()
+		return nil, ErrRemoved
+	}
+	if n.stores, err = openStores(&n.cfg, n.stop); err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	if n.transport, err = newTransport(&n.cfg, dir, n.log); err != nil {
+		_ = n.stores.Close()
+		_ = dir.Close()
+		return nil, err
+	}
+	if n.gossip, err = newGossip(&n.cfg, dir, n.transport, n.log); err != nil {
+		_ = n.transport.Close()
+		_ = n.stores.Close()
+		_ = dir.Close()
+		return nil, err
+	}
+	n.metrics = newMetrics(n, cfg.Metrics)
+	n.applier = &applier{
+		machine: n.machine, fatal: n.stop, news: n.spread, applied: n.metrics.applied,
+		bytes:   func(b int) { n.logBytes.Add(int64(b)) },
+		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{},
+	}
+	n.proposer, n.forwarder, n.reads = newProposer(n), newForwarder(n), &reads{node: n}
+	n.clock, n.waiters = &leaderClock{node: n}, newWaiters(n)
+	n.membership = &membership{
+		cfg: &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
+		propose: func(ctx context.Context, c fsm.Command) error { _, err := n.proposeInternal(ctx, c); return err },
+		view:    n.machine.View, log: n.log, stop: n.stop,
+	}
+	n.transport.onForward = n.serveForward
+	n.membership.start()
+	go n.proposer.run()
+	go n.forwarder.run()
+	go n.waiters.run()
+	go n.followLeadership(n.notify)
+	go n.join()
+	return n, nil
+}
+
+// withDefaults fills zeros and refuses nonsense, naming the field.
+func (cfg Config) withDefaults() (Config, error) {
+	for _, f := range []struct{ name, value string }{{"Name", cfg.Name}, {"DataDir", cfg.DataDir}, {"NodeAddr", cfg.NodeAddr}, {"GossipAddr", cfg.GossipAddr}} {
+		if f.value == "" {
+			return cfg, fmt.Errorf("cluster: Config.%s is required", f.name)
+		}
+	}
+	if len(cfg.Secret) == 0 {
+		return cfg, errors.New("cluster: Config.Secret is required: every node of a cluster has the same")
+	}
+	if cfg.BootstrapExpect < 0 {
+		return cfg, errors.New("cluster: Config.BootstrapExpect can't be negative")
+	}
+	switch cfg.Timing {
+	case "":
+		cfg.Timing = TimingLAN
+	case TimingLocal, TimingLAN, TimingWAN:
+	default:
+		return cfg, fmt.Errorf("cluster: Config.Timing is %q; it is one of local, lan, wan", cfg.Timing)
+	}
+	switch cfg.LogStore {
+	case "":
+		cfg.LogStore = "wal"
+	case "wal", "boltdb":
+	default:
+		return cfg, fmt.Errorf("cluster: Config.LogStore is %q; it is wal or boltdb", cfg.LogStore)
+	}
+	if cfg.SegmentBytes == 0 {
+		cfg.SegmentBytes = 64 << 20
+	}
+	if cfg.Retention == 0 {
+		cfg.Retention = 30 * 24 * time.Hour
+	}
+	if cfg.SnapshotBytes == 0 {
+		cfg.SnapshotBytes = 64 << 20
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.Network == nil {
+		cfg.Network = realNetwork{}
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = systemClock{}
+	}
+	return cfg, nil
+}
+
+// systemClock is this machine's.
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }
+
+// join finds the node's cluster, or forms one, and starts raft. No Raft message is sent or answered before.
+func (n *Node) join() {
+	clusterID, first, err := n.membership.findCluster(n.lifetime)
+	if err != nil {
+		if n.lifetime.Err() == nil {
+			n.stop(err)
+		}
+		return
+	}
+	n.transport.setClusterID(clusterID)
+	r, err := n.startRaft()
+	if err != nil {
+		n.stop(fmt.Errorf("%w: starting raft: %w", ErrStorage, err))
+		return
+	}
+	n.mu.Lock()
+	select {
+	case <-n.closing:
+		n.mu.Unlock()
+		r.Shutdown()
+		return
+	default:
+	}
+	n.startedAt = r.LastIndex()
+	n.raft = r
+	n.raftUp.Store(r)
+	n.mu.Unlock()
+	if first != nil {
+		if err := r.BootstrapCluster(*first).Error(); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			n.stop(fmt.Errorf("%w: bootstrapping: %w", ErrStorage, err))
+			return
+		}
+	}
+	go n.watchLeader(r)
+	go n.compact(r)
+	n.membership.run(n.lifetime)
+}
+
+// startRaft starts raft over the node's stores and transport (docs/decisions/002-raft-settings.md).
+func (n *Node) startRaft() (*raft.Raft, error) {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.id)
+	c.Logger = n.log.Named("raft")
+	switch n.cfg.Timing {
+	case TimingLocal:
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 250*time.Millisecond, 250*time.Millisecond, 125*time.Millisecond
+	case TimingLAN:
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 500*time.Millisecond, 500*time.Millisecond, 250*time.Millisecond
+	case TimingWAN:
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, time.Second
+	}
+	c.CommitTimeout = 50 * time.Millisecond
+	c.MaxAppendEntries = 16
+	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes
+	c.TrailingLogs = trailingLogs
+	c.ShutdownOnRemove = true
+	c.NotifyCh = n.notify
+	return raft.NewRaft(c, n.applier, n.stores.Log, n.stores.Stable, n.stores.Snapshots, n.transport.raft())
+}
+
+func (n *Node) raftIfUp() *raft.Raft { return n.raftUp.Load() }
+
+// watchLeader turns raft's observations into news of who leads, and ends the node when raft ended by itself.
+func (n *Node) watchLeader(r *raft.Raft) {
+	observations := make(chan raft.Observation, 16)
+	observer := raft.NewObserver(observations, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.LeaderObservation, raft.RaftState:
+			return true
+		}
+		return false
+	})
+	r.RegisterObserver(observer)
+	defer r.DeregisterObserver(observer)
+	last := ""
+	for {
+		n.announceLeader()
+		if leader := n.Leader(); leader != last {
+			n.log.Info("the leader changed", "leader", leader)
+			last = leader
+		}
+		select {
+		case o := <-observations:
+			if o.Data == raft.Shutdown {
+				n.stop(ErrRemoved) // unless this node is closing, raft ends by itself only when it was removed
+			}
+		case <-n.closing:
+			return
+		}
+	}
+}
+
+// spread tells of an entry's news. The state machine's goroutine calls it, so it does not block.
+func (n *Node) spread(news fsm.News) {
+	n.waiters.notify(news.Products...)
+	if len(news.Feeds) > 0 {
+		n.mu.Lock()
+		for _, product := range news.Feeds {
+			if ch, ok := n.feeds[product]; ok {
+				close(ch)
+				delete(n.feeds, product)
+			}
+		}
+		n.mu.Unlock()
+	}
+	select {
+	case n.deadlines <- struct{}{}:
+	default:
+	}
+}
+
+// FeedChanged is closed when the product's feed on this node grows. Take it before reading the feed.
+func (n *Node) FeedChanged(product string) <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ch, ok := n.feeds[product]
+	if !ok {
+		ch = make(chan struct{})
+		n.feeds[product] = ch
+	}
+	return ch
+}
+
+// Name is the node's label.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// Leader is the name of the current leader, empty if none is known.
+func (n *Node) Leader() string {
+	r := n.raftIfUp()
+	if r == nil {
+		return ""
+	}
+	_, id := r.LeaderWithID()
+	if id == "" {
+		return ""
+	}
+	if string(id) == n.id {
+		return n.cfg.Name
+	}
+	name := string(id)
+	n.machine.View(func(v fsm.View) {
+		for _, s := range v.Servers() {
+			if s.ID == string(id) && s.Name != "" {
+				name = s.Name
+			}
+		}
+	})
+	return name
+}
+
+// IsLeader reports whether this node leads and has applied its leader-change entry.
+func (n *Node) IsLeader() bool { return n.leading.Load() }
+
+// Now is this node's clock, corrected by its offset to the leader's stamps.
+func (n *Node) Now() fleet.Time {
+	if n.leading.Load() {
+		return n.clock.stamp()
+	}
+	return max(fleet.TimeOf(n.wall.Now()), n.machine.Now())
+}
+
+// Draining is closed when the node takes on no more waits: streams should end then.
+func (n *Node) Draining() <-chan struct{} { return n.draining }
+
+// Drain prepares the end: the node is not ready any more, waiting claims are answered with nothing, and leadership is handed
+// over. Calls are still served.
+func (n *Node) Drain(ctx context.Context) {
+	n.drain.Do(func() { close(n.draining) })
+	r := n.raftIfUp()
+	if r == nil || r.State() != raft.Leader || n.voters() < 2 {
+		return
+	}
+	if err := n.TransferLeadership(ctx, ""); err != nil {
+		n.log.Warn("handing leadership over", "error", err)
+	}
+}
+
+// Shutdown drains the node, then closes it. What is still in flight ends with outcome_unknown.
+func (n *Node) Shutdown(ctx context.Context) error {
+	n.Drain(ctx)
+	n.stop(nil)
+	select {
+	case <-n.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Kill closes the node at once: it hands nothing over and finishes nothing, much as a crash would. It is for tests.
+func (n *Node) Kill() {
+	n.stop(nil)
+	<-n.done
+}
+
+// Done is closed when the node has stopped, by Shutdown or by itself; Err then says why.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err is nil after Shutdown; it wraps ErrRemoved or ErrStorage if the node stopped itself.
+func (n *Node) Err() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
+
+// stop ends the node once, for a reason or none. It may be called from anywhere, raft's goroutines too.
+func (n *Node) stop(why error) {
+	n.stopOnce.Do(func() {
+		n.mu.Lock()
+		n.err = why
+		close(n.closing)
+		n.mu.Unlock()
+		if why != nil {
+			n.log.Error("this node stops", "error", why)
+		}
+		n.drain.Do(func() { close(n.draining) })
+		n.end()
+		go n.close(why)
+	})
+}
+
+// close closes the parts. A node that can't trust its disk any more leaves its stores as they are: a write may hang for ever.
+func (n *Node) close(why error) {
+	defer close(n.done)
+	n.gossip.Close()
+	broken := errors.Is(why, ErrStorage)
+	if r := n.raftIfUp(); r != nil {
+		if f := r.Shutdown(); !broken {
+			_ = f.Error()
+		}
+	}
+	_ = n.transport.Close()
+	if broken {
+		return
+	}
+	if n.stores.Close != nil {
+		if err := n.stores.Close(); err != nil {
+			n.log.Warn("closing the stores", "error", err)
+		}
+	}
+	if err := n.dir.Close(); err != nil {
+		n.log.Warn("closing the data directory", "error", err)
+	}
+}

@@ -1,0 +1,250 @@
+package cluster
+
+// This file is the way of a write: to the leader's proposer, which packs whatever is waiting into one log entry.
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// Bounds of one log entry. hashicorp/raft advises at most 512 KiB; one larger command goes alone.
+const (
+	maxGroupCommands = 1024
+	maxGroupBytes    = 512 << 10
+	maxCommandBytes  = 4 << 20
+)
+
+// leaderWait is how long a call waits for a leader before it answers no_leader: longer than an election.
+const leaderWait = 3 * time.Second
+
+// errNotProposed says that a call never reached the log: it is safe to send it again.
+var errNotProposed = errors.New("not proposed")
+
+// errUnknown says that a call may have reached the log.
+var errUnknown = errors.New("outcome unknown")
+
+// pending is some proposals that wait together: one of a local caller, or a frame of a follower.
+type pending struct {
+	proposals []fsm.Proposal
+	size      int // encoded bytes, about
+	answers   []fsm.Answer
+	err       error // errNotProposed or errUnknown
+	done      chan struct{}
+}
+
+func newPending(proposals ...fsm.Proposal) *pending {
+	p := &pending{proposals: proposals, done: make(chan struct{})}
+	for i := range proposals {
+		p.size += proposals[i].Command.Msgsize() + len(proposals[i].Key) + len(proposals[i].Request) + 64
+	}
+	return p
+}
+
+func (p *pending) finish(answers []fsm.Answer, err error) {
+	p.answers, p.err = answers, err
+	close(p.done)
+}
+
+// Propose puts a command into the log, from any node, and answers what it came to. A refusal is in Answer.Err. The error
+// is no_leader or disk_full (nothing was done) or outcome_unknown, each a *fleet.Error, or the context's. It gives up with
+// ctx; the command may still be committed then.
+func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) {
+	began := time.Now()
+	defer func() { n.metrics.propose.Observe(time.Since(began).Seconds()) }()
+	if size := p.Command.Msgsize(); size > 2*maxCommandBytes {
+		return fsm.Answer{}, fleet.Errorf(fleet.TooLarge, "the command has about %d bytes; at most %d fit into one log entry", size, maxCommandBytes)
+	}
+	for {
+		to, err := n.awaitLeader(ctx, leaderWait)
+		if err != nil {
+			return fsm.Answer{}, err
+		}
+		w := newPending(p)
+		if to.self {
+			n.proposer.enqueue(w)
+		} else {
+			n.forwarder.enqueue(to, w)
+		}
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return fsm.Answer{}, context.Cause(ctx)
+		case <-n.closing:
+			return fsm.Answer{}, unknownOutcome("the node stopped")
+		}
+		switch {
+		case w.err == nil:
+			return w.answers[0], nil
+		case errors.Is(w.err, errNotProposed):
+			if err := n.pauseForLeader(ctx, to); err != nil {
+				return fsm.Answer{}, err
+			}
+		default:
+			return fsm.Answer{}, unknownOutcome(w.err.Error())
+		}
+	}
+}
+
+func unknownOutcome(why string) *fleet.Error {
+	return fleet.Errorf(fleet.OutcomeUnknown, "%s before the outcome was known: it may have been committed; send the same request with the same Idempotency-Key to learn it", why)
+}
+
+// proposer is the group commit of a leader. Its depth is 1: while an entry is in flight, the next one gathers.
+type proposer struct {
+	node *Node
+
+	mu      sync.Mutex // guards what follows
+	open    bool       // this node leads and its leader-change entry is applied
+	waiting []*pending
+	wake    chan struct{}
+}
+
+func newProposer(n *Node) *proposer { return &proposer{node: n, wake: make(chan struct{}, 1)} }
+
+// enqueue hands proposals to the next entry, or fails them if this node does not lead.
+func (pr *proposer) enqueue(w *pending) {
+	pr.mu.Lock()
+	open := pr.open
+	if open {
+		pr.waiting = append(pr.waiting, w)
+	}
+	pr.mu.Unlock()
+	if !open {
+		w.finish(nil, errNotProposed)
+		return
+	}
+	select {
+	case pr.wake <- struct{}{}:
+	default:
+	}
+}
+
+// setOpen lets proposals in, or turns away all that wait.
+func (pr *proposer) setOpen(open bool) {
+	pr.mu.Lock()
+	pr.open = open
+	var turned []*pending
+	if !open {
+		turned, pr.waiting = pr.waiting, nil
+	}
+	pr.mu.Unlock()
+	for _, w := range turned {
+		w.finish(nil, errNotProposed)
+	}
+}
+
+// take removes what goes into the next entry.
+func (pr *proposer) take() (group []*pending) {
+	pr.mu.Lock()
+	defer pr.mu.Unlock()
+	commands, size := 0, 0
+	for i, w := range pr.waiting {
+		if i > 0 && (commands+len(w.proposals) > maxGroupCommands || size+w.size > maxGroupBytes) {
+			break
+		}
+		commands, size = commands+len(w.proposals), size+w.size
+		group = append(group, w)
+	}
+	pr.waiting = pr.waiting[len(group):]
+	if len(pr.waiting) == 0 {
+		pr.waiting = nil // let go of what was sent
+	}
+	return group
+}
+
+// run proposes until the node closes.
+func (pr *proposer) run() {
+	for {
+		group := pr.take()
+		if len(group) == 0 {
+			select {
+			case <-pr.wake:
+				continue
+			case <-pr.node.closing:
+				pr.setOpen(false)
+				return
+			}
+		}
+		var proposals []fsm.Proposal
+		for _, w := range group {
+			proposals = append(proposals, w.proposals...)
+		}
+		pr.node.metrics.batch.Observe(float64(len(proposals)))
+		answers, err := pr.node.commit(proposals)
+		for _, w := range group {
+			if err != nil {
+				w.finish(nil, err)
+				continue
+			}
+			w.finish(answers[:len(w.proposals):len(w.proposals)], nil)
+			answers = answers[len(w.proposals):]
+		}
+	}
+}
+
+// commit puts one entry into the log and waits for its answers. The error is errNotProposed or wraps errUnknown.
+func (n *Node) commit(proposals []fsm.Proposal) ([]fsm.Answer, error) {
+	e := &fsm.Entry{Stamp: n.clock.stamp(), Proposals: proposals}
+	rand.Read(e.Group[:]) //nolint:errcheck // crypto/rand.Read never returns an error
+	data, err := fsm.EncodeEntry(e)
+	if err != nil {
+		n.log.Error("encoding an entry", "error", err)
+		return nil, errNotProposed
+	}
+	g := n.applier.expect(e.Group)
+	defer n.applier.unexpect(e.Group)
+	f := n.raft.Apply(data, 0)
+	failed := make(chan error, 1)
+	go func() { // raft leaves futures unanswered at shutdown: this goroutine may stay until the process ends
+		if err := f.Error(); err != nil {
+			failed <- err
+		}
+	}()
+	select {
+	case <-g.done:
+		return g.answers, nil
+	case err := <-failed:
+		return n.resolve(e.Group, g, f, err)
+	case <-n.closing:
+		return nil, errUnknown
+	}
+}
+
+// resolve finds out what became of an entry that raft gave up (docs/decisions/003-unknown-outcomes.md): a node that lost
+// leadership keeps following, so it sees soon whether this entry or another one stands at its index.
+func (n *Node) resolve(group [16]byte, g *groupWaiter, f raft.ApplyFuture, err error) ([]fsm.Answer, error) {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return nil, errNotProposed
+	case !errors.Is(err, raft.ErrLeadershipLost):
+		return nil, errUnknown
+	}
+	n.applier.dispatched(group, g, f.Index())
+	timer := time.NewTimer(resolveWait)
+	defer timer.Stop()
+	select {
+	case <-g.done:
+	case <-timer.C:
+		return nil, errUnknown
+	case <-n.closing:
+		return nil, errUnknown
+	}
+	switch {
+	case g.answers != nil:
+		return g.answers, nil
+	case g.passed:
+		return nil, errNotProposed
+	}
+	return nil, errUnknown // a snapshot carried this node over the index
+}
+
+// resolveWait bounds how long a call waits to learn its outcome: an election and a little catching up.
+const resolveWait = 8 * time.Second

@@ -1,0 +1,236 @@
+package cluster
+
+// This file is what an operator sees and does: the state of every node, readiness, removal, a change of leader.
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// The words of a node that is not ready.
+var (
+	errBootstrapping = errors.New("bootstrapping")
+	errJoining       = errors.New("joining")
+	errNoLeader      = errors.New("no_leader")
+	errCatchingUp    = errors.New("catching_up")
+	errStopping      = errors.New("stopping")
+)
+
+// Ready is nil if the node can serve well; else the error is one of the words bootstrapping, joining, no_leader,
+// catching_up, stopping.
+func (n *Node) Ready() error {
+	select {
+	case <-n.draining:
+		return errStopping
+	default:
+	}
+	r := n.raftIfUp()
+	if r == nil {
+		if n.cfg.BootstrapExpect > 0 {
+			return errBootstrapping
+		}
+		return errJoining
+	}
+	voter := false
+	for _, s := range n.configuration() {
+		if string(s.ID) == n.id && s.Suffrage == raft.Voter {
+			voter = true
+		}
+	}
+	if !voter {
+		return errJoining
+	}
+	if _, known := n.leader(); !known {
+		return errNoLeader
+	}
+	if n.machine.LeaderSince() == 0 || r.AppliedIndex() < n.startedAt {
+		return errCatchingUp
+	}
+	return nil
+}
+
+// configuration is raft's latest, empty before raft is up.
+func (n *Node) configuration() []raft.Server {
+	r := n.raftIfUp()
+	if r == nil {
+		return nil
+	}
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	return f.Configuration().Servers
+}
+
+func (n *Node) voters() (count int) {
+	for _, s := range n.configuration() {
+		if s.Suffrage == raft.Voter {
+			count++
+		}
+	}
+	return count
+}
+
+func (n *Node) hasNonvoter() bool {
+	for _, s := range n.configuration() {
+		if s.Suffrage != raft.Voter {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) otherVoters() (others []raft.Server) {
+	for _, s := range n.configuration() {
+		if s.Suffrage == raft.Voter && string(s.ID) != n.id {
+			others = append(others, s)
+		}
+	}
+	return others
+}
+
+// askClock reads another node's wall clock.
+func (n *Node) askClock(ctx context.Context, s raft.Server) (fleet.Time, error) {
+	reply, err := n.transport.hello(ctx, string(s.Address), helloRequest{Op: opClock})
+	if err != nil {
+		return 0, err
+	}
+	return fleet.Time(reply.Clock), nil
+}
+
+// Status is the cluster as this node sees it: every server of the configuration, asked over the node port.
+func (n *Node) Status(ctx context.Context) (*fleet.ClusterStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	s := &fleet.ClusterStatus{Leader: n.Leader(), Nodes: []fleet.NodeStatus{}}
+	known := map[string]fsm.Server{}
+	n.machine.View(func(v fsm.View) {
+		s.ClusterID, s.Index = v.ClusterID(), v.Index()
+		for _, server := range v.Servers() {
+			known[server.ID] = server
+		}
+	})
+	if r := n.raftIfUp(); r != nil {
+		s.Term = r.CurrentTerm()
+	}
+	servers := n.configuration()
+	s.Nodes = make([]fleet.NodeStatus, len(servers))
+	done := make(chan struct{}, len(servers))
+	for i, server := range servers {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			s.Nodes[i] = n.statusOf(ctx, server, known[string(server.ID)])
+		}()
+	}
+	for range servers {
+		<-done
+	}
+	return s, nil
+}
+
+func (n *Node) statusOf(ctx context.Context, server raft.Server, known fsm.Server) fleet.NodeStatus {
+	s := fleet.NodeStatus{
+		ID: string(server.ID), Name: known.Name, HTTPAddr: known.HTTPAddr, NodeAddr: string(server.Address),
+		Voter: server.Suffrage == raft.Voter, Version: known.Version, State: "unreachable",
+	}
+	if s.ID == n.id {
+		s.Name, s.HTTPAddr, s.Version = n.cfg.Name, n.cfg.HTTPAddr, n.cfg.Version
+		s.State, s.Healthy, s.AppliedIndex = n.raftState(), true, n.machine.Index()
+		s.ClockOffsetSeconds = fleet.TimeOf(n.wall.Now()).Sub(n.Now()).Seconds()
+		return s
+	}
+	began := time.Now()
+	reply, err := n.transport.hello(ctx, string(server.Address), helloRequest{Op: opStatus})
+	if err != nil || reply.ServerID != s.ID {
+		return s
+	}
+	s.State, s.Healthy, s.AppliedIndex = reply.State, true, reply.Applied
+	offset := (fleet.Time(reply.Clock) - fleet.Time(time.Since(began)/2)).Sub(n.Now())
+	s.ClockOffsetSeconds = offset.Round(time.Millisecond).Seconds()
+	return s
+}
+
+// raftState is follower, candidate or leader.
+func (n *Node) raftState() string {
+	r := n.raftIfUp()
+	if r == nil {
+		return "joining"
+	}
+	switch r.State() {
+	case raft.Leader:
+		return "leader"
+	case raft.Candidate:
+		return "candidate"
+	case raft.Shutdown:
+		return "stopped"
+	}
+	return "follower"
+}
+
+// Remove removes the server with this name for ever. It is refused with not_found or last_voter. A leader that removes
+// itself hands over first. From a follower, the leader is asked.
+func (n *Node) Remove(ctx context.Context, name string) error {
+	_, err := n.askLeader(ctx, frameRemove, []byte(name), func(ctx context.Context) error { return n.membership.remove(ctx, name) })
+	return err
+}
+
+// TransferLeadership hands leadership to the named server, or to the most up-to-date one if to is empty. From a follower,
+// the leader is asked.
+func (n *Node) TransferLeadership(ctx context.Context, to string) error {
+	_, err := n.askLeader(ctx, frameTransfer, []byte(to), func(context.Context) error { return n.transfer(to) })
+	return err
+}
+
+func (n *Node) transfer(to string) error {
+	if to == n.cfg.Name {
+		return nil
+	}
+	if to == "" {
+		if len(n.otherVoters()) == 0 {
+			return fleet.Errorf(fleet.LastVoter, "there is no other voter to lead")
+		}
+		return n.transferred(n.raft.LeadershipTransfer().Error())
+	}
+	var id string
+	n.machine.View(func(v fsm.View) {
+		for _, s := range v.Servers() {
+			if s.Name == to && !s.Removed {
+				id = s.ID
+			}
+		}
+	})
+	for _, s := range n.otherVoters() {
+		if string(s.ID) == id {
+			return n.transferred(n.raft.LeadershipTransferToServer(s.ID, s.Address).Error())
+		}
+	}
+	return fleet.Errorf(fleet.NotFound, "no voter of this cluster is named %q", to)
+}
+
+func (n *Node) transferred(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := fleet.Errorf(fleet.NoLeader, "leadership was not handed over: %v", err)
+	e.RetryAfterSeconds = 1
+	return e
+}
+
+// WriteSnapshot streams the state of this node, as it is after a linearizable read, in the format of fsm.Machine.Restore.
+func (n *Node) WriteSnapshot(ctx context.Context, w io.Writer) error {
+	if err := n.Read(ctx, Linearizable, 0, func(fsm.View) {}); err != nil {
+		return err
+	}
+	_, err := n.machine.Handle().WriteTo(w)
+	return err
+}
+
+// StateHash is a hash over this node's whole state, for tests: equal on any two nodes at one index. It takes O(state).
+func (n *Node) StateHash() [32]byte { return n.machine.Hash() }

@@ -1,0 +1,138 @@
+package cluster
+
+// This file opens what is durable, checks that the parts agree, and puts the checksums, the mark and the watchdog around them.
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// openStores opens the node's storage, the real one if the configuration has none of its own. fatal is called once, at the first
+// error of a write, at a write that hangs, or at damage found in a read; its error wraps ErrStorage, as does that of openStores.
+func openStores(cfg *Config, fatal func(error)) (Stores, error) {
+	dog := &watchdog{limit: writeLimit, fatal: func(error) {}} // until it is open, the error is the answer
+	var s Stores
+	err := contain(func() (err error) {
+		s, err = openChecked(cfg, dog)
+		return err
+	})
+	if err != nil {
+		return Stores{}, fmt.Errorf("%w: opening %s: %w", ErrStorage, cfg.DataDir, err)
+	}
+	dog.fatal = fatal
+	return s, nil
+}
+
+func openChecked(cfg *Config, dog *watchdog) (Stores, error) {
+	storage := cfg.Storage
+	if storage == nil {
+		storage = diskStorage{}
+	}
+	inner, err := storage.Open(cfg)
+	if err != nil {
+		return Stores{}, err
+	}
+	stable := guardedStable{checkedStable{inner.Stable}, dog}
+	log, err := newGuardedLog(inner.Log, stable)
+	if err != nil {
+		return Stores{}, errors.Join(err, closeStores(inner))
+	}
+	snapshots := &usableSnapshots{SnapshotStore: inner.Snapshots, log: log.markedLog, logger: cfg.Logger, intact: map[string]bool{}}
+	if err := checkStores(log.markedLog, stable, snapshots); err != nil {
+		return Stores{}, errors.Join(err, closeStores(inner))
+	}
+	return Stores{
+		Log: haltingLog{log}, Stable: haltingStable{stable}, Snapshots: snapshots,
+		Close: func() error { return errors.Join(log.mark.close(), closeStores(inner)) },
+	}, nil
+}
+
+func newGuardedLog(log raft.LogStore, stable guardedStable) (guardedLog, error) {
+	mark, err := loadMark(stable)
+	if err != nil {
+		return guardedLog{}, err
+	}
+	return guardedLog{markedLog{checkedLog{log}, mark}, stable.dog}, nil
+}
+
+func closeStores(s Stores) error {
+	if s.Close == nil {
+		return nil
+	}
+	return s.Close()
+}
+
+// remedy is what a node that lost something can do: the others still have it.
+const remedy = "wipe this data directory; the node then joins its cluster again by itself"
+
+// checkStores refuses to start on stores that lost something. It reads what raft reads at its start, because raft panics there.
+func checkStores(log markedLog, stable raft.StableStore, snapshots raft.SnapshotStore) error {
+	last, err := log.LastIndex()
+	if err != nil {
+		return err
+	}
+	if acked := log.mark.stored; last < acked {
+		return fmt.Errorf("the log ends at entry %d, but entry %d was acknowledged: %s", last, acked, remedy)
+	}
+	usable, err := snapshots.List()
+	if err != nil {
+		return err
+	}
+	var from uint64
+	if len(usable) > 0 {
+		from = usable[0].Index
+	}
+	if last > 0 && last < from && log.IsMonotonic() {
+		return dropOldLog(log, last) // raft was about to, when the process died after it had received the snapshot
+	}
+	term, err := checkTail(log, from, last)
+	if err != nil {
+		return err
+	}
+	current, err := termAndVote(stable)
+	if err != nil {
+		return err
+	}
+	if term > current {
+		return fmt.Errorf("the log is at term %d, but the stable store at %d, so votes are forgotten: %s", term, current, remedy)
+	}
+	return nil
+}
+
+// dropOldLog empties a log that ends before the snapshot: a store without holes could not take what follows the snapshot.
+func dropOldLog(log markedLog, last uint64) error {
+	first, err := log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	return log.DeleteRange(first, last)
+}
+
+// checkTail reads the entries after a snapshot, and returns the last one's term.
+func checkTail(log raft.LogStore, snapshot, last uint64) (term uint64, err error) {
+	var entry raft.Log
+	for index := snapshot + 1; index <= last; index++ {
+		if err := log.GetLog(index, &entry); err != nil {
+			return 0, fmt.Errorf("reading entry %d of the log: %w: %s", index, err, remedy)
+		}
+		term = entry.Term
+	}
+	return term, nil
+}
+
+// termAndVote reads what raft reads there, under its keys, and returns the term.
+func termAndVote(stable raft.StableStore) (uint64, error) {
+	term, err := stable.GetUint64([]byte("CurrentTerm"))
+	if err != nil && !isNotFound(err) {
+		return 0, fmt.Errorf("%w: %s", err, remedy)
+	}
+	if _, err := stable.GetUint64([]byte("LastVoteTerm")); err != nil && !isNotFound(err) {
+		return 0, fmt.Errorf("%w: %s", err, remedy)
+	}
+	if _, err := stable.Get([]byte("LastVoteCand")); err != nil && !isNotFound(err) {
+		return 0, fmt.Errorf("%w: %s", err, remedy)
+	}
+	return term, nil
+}

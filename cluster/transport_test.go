@@ -1,0 +1,249 @@
+package cluster
+
+// This file tests who may speak on the node port.
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// portOf opens the node port of a host in memory, with a data directory of its own.
+func portOf(t *testing.T, n *MemoryNetwork, name, secret string) *transport {
+	t.Helper()
+	dir, err := openDataDir(filepath.Join(t.TempDir(), name), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &Config{Name: name, DataDir: dir.path, NodeAddr: name + ":8401", GossipAddr: name + ":8402", Secret: []byte(secret), Network: n.Host(name), Clock: systemClock{}}
+	tr, err := newTransport(cfg, dir, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.setOnHello(func(string, string, helloRequest) helloReply { return helloReply{State: "follower", Applied: 7} })
+	tr.onForward = func(conn net.Conn, peer string) {
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "hello "+peer)
+	}
+	t.Cleanup(func() {
+		_ = tr.Close()
+		_ = dir.Close()
+	})
+	return tr
+}
+
+func (t *transport) serverID() raft.ServerID { return raft.ServerID(t.id) }
+
+func TestForwardingBetweenServersOfOneCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
+		a.setClusterID("c1")
+		b.setClusterID("c1")
+		conn, err := a.dialForward(t.Context(), b.serverID(), b.id+"@b:8401")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if got, err := io.ReadAll(conn); string(got) != "hello "+a.id {
+			t.Errorf("got %q, %v, want to be greeted as %s", got, err, a.id)
+		}
+	})
+}
+
+func TestPeersThatAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		secret, cluster, wantID, want string
+	}{
+		"another secret":          {"other", "c1", "", "does not hold this cluster's secret"},
+		"another cluster":         {"s", "c2", "", "the peer is of cluster"},
+		"no cluster yet":          {"s", "", "", "no application protocol"},
+		"another server id":       {"s", "c1", "somebody", "not somebody"},
+		"this server's own id":    {"s", "c1", "self", "not"},
+		"the server that's meant": {"s", "c1", "", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := NewMemoryNetwork()
+			a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", c.secret)
+			a.setClusterID("c1")
+			if c.cluster != "" {
+				b.setClusterID(c.cluster)
+			}
+			want := b.serverID()
+			if c.wantID != "" {
+				want = raft.ServerID(c.wantID)
+			}
+			conn, err := a.dialForward(t.Context(), want, "b:8401")
+			if err == nil {
+				_ = conn.Close()
+			}
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%s: got %v, want %q", name, err, c.want)
+			}
+		})
+	}
+}
+
+// The side that accepts judges too: a dialler that checks nothing gets no further.
+func TestAcceptorRefusesStrangers(t *testing.T) {
+	keys, _ := deriveKeys([]byte("s"))
+	others, _ := deriveKeys([]byte("other"))
+	for name, c := range map[string]struct {
+		cert func() (*tls.Certificate, error)
+		ok   bool
+	}{
+		"a server of the cluster": {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", "c1"}) }, true},
+		"another secret":          {func() (*tls.Certificate, error) { return others.certificate(peer{"x", "c1"}) }, false},
+		"another cluster":         {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", "c2"}) }, false},
+		"no cluster":              {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", ""}) }, false},
+		"another role":            {func() (*tls.Certificate, error) { return keys.sign(peer{"x", "c1"}, "client") }, false},
+		"no certificate":          {func() (*tls.Certificate, error) { return &tls.Certificate{}, nil }, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := NewMemoryNetwork()
+			a := portOf(t, n, "a", "s")
+			a.setClusterID("c1")
+			cert, err := c.cert()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := n.Host("x").Dial(t.Context(), "a:8401")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocolNode}, Certificates: []tls.Certificate{*cert}})
+			_, _ = conn.Write([]byte{streamForward})
+			got, err := io.ReadAll(conn)
+			if ok := bytes.Contains(got, []byte("hello x")); ok != c.ok {
+				t.Errorf("%s: got %q, %v; accepted %t, want %t", name, got, err, ok, c.ok)
+			}
+		})
+	}
+}
+
+func TestGarbageAndSilenceOnTheNodePort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
+		a.setClusterID("c1")
+		stranger := n.Host("x")
+		for name, bytes := range map[string]string{
+			"noise": strings.Repeat("\x00\xff\x16\x03", 1000), "http": "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a byte, then silence": "\x16", "silence": "",
+		} {
+			conn, err := stranger.Dial(t.Context(), "a:8401")
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			_, _ = io.WriteString(conn, bytes)
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+			got, err := io.ReadAll(conn)
+			if err != nil || len(got) > 64 || time.Since(began) > handshakeWait {
+				t.Errorf("%s: got %d bytes, %v after %s, want the end within %s", name, len(got), err, time.Since(began), handshakeWait)
+			}
+			_ = conn.Close()
+		}
+		for range 10 * maxHandshakes {
+			if conn, err := stranger.Dial(t.Context(), "a:8401"); err == nil {
+				defer conn.Close()
+			}
+		}
+		if _, err := b.hello(t.Context(), "a:8401", helloRequest{Op: opWho}); err != nil {
+			t.Errorf("greeting a node under a flood from another host: %v", err)
+		}
+	})
+}
+
+func TestHelloNeedsNoCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
+		reply, err := a.hello(t.Context(), "b:8401", helloRequest{Op: opStatus})
+		if err != nil || reply.ServerID != b.id || reply.Name != "b" || reply.NodeAddr != "b:8401" || reply.Applied != 7 {
+			t.Errorf("got %+v, %v, want who b is", reply, err)
+		}
+		stranger := portOf(t, n, "c", "other")
+		if _, err := stranger.hello(t.Context(), "b:8401", helloRequest{Op: opStatus}); err == nil {
+			t.Error("a stranger's greeting was answered")
+		}
+		big := helloRequest{Op: opPromise, Cluster: strings.Repeat("x", maxHello)}
+		if _, err := a.hello(t.Context(), "b:8401", big); err == nil || !strings.Contains(err.Error(), "over the limit") {
+			t.Errorf("a greeting of over 4 KiB: got %v, want a refusal", err)
+		}
+	})
+}
+
+func TestPreVoteStaysAlive(t *testing.T) {
+	if _, ok := portOf(t, NewMemoryNetwork(), "a", "s").raft().(raft.WithPreVote); !ok {
+		t.Error("raft's transport does not implement raft.WithPreVote: a node that comes back would depose a healthy leader")
+	}
+}
+
+func TestDialRefusesAnAddressWithoutID(t *testing.T) {
+	a := portOf(t, NewMemoryNetwork(), "a", "s")
+	if _, err := a.layer.Dial("b:8401", time.Second); err == nil || !strings.Contains(err.Error(), "which server") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+}
+
+// A server that moved is found where it was last greeted, before where the configuration has it.
+func TestDialFollowsAServerThatMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
+		a.setClusterID("c1")
+		b.setClusterID("c1")
+		a.setConfigured(func(raft.ServerID) raft.ServerAddress { return "old:8401" })
+		if _, err := b.hello(t.Context(), "a:8401", helloRequest{Op: opWho}); err != nil {
+			t.Fatal(err)
+		}
+		addr, err := a.ServerAddr(b.serverID())
+		if want := raft.ServerAddress(b.id + "@old:8401"); addr != want || err != nil {
+			t.Errorf("got %s, %v, want %s: connections are pooled by it", addr, err, want)
+		}
+		conn, err := a.layer.Dial(addr, time.Second)
+		if err != nil {
+			t.Fatalf("dialling a server that moved: %v", err)
+		}
+		_ = conn.Close()
+	})
+}
+
+func TestRealSockets(t *testing.T) {
+	ports := make([]*transport, 2)
+	for i, name := range []string{"a", "b"} {
+		dir, err := openDataDir(filepath.Join(t.TempDir(), name), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		cfg := &Config{Name: name, NodeAddr: "127.0.0.1:0", Secret: []byte("s"), Network: realNetwork{}, Clock: systemClock{}}
+		if ports[i], err = newTransport(cfg, dir, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+		defer ports[i].Close()
+		ports[i].setClusterID("c1")
+	}
+	conn, err := ports[0].layer.Dial(raft.ServerAddress(ports[1].id+"@"+ports[1].advertised()), 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	if _, err := ports[0].dialForward(ctx, ports[1].serverID(), ports[1].advertised()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without time: got %v, want %v", err, context.DeadlineExceeded)
+	}
+}

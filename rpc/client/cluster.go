@@ -1,0 +1,86 @@
+package client
+
+// This file is the calls of an operator of the cluster itself: its nodes, its tokens and its snapshots.
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/lysnrai/fleet"
+)
+
+// ClusterStatus is the cluster as the node that answers sees it.
+func (c *Client) ClusterStatus(ctx context.Context, options ...ReadOption) (*fleet.ClusterStatus, error) {
+	return get1[fleet.ClusterStatus](ctx, c, "/cluster/status", options)
+}
+
+// RemoveServer removes a node from the cluster for ever.
+func (c *Client) RemoveServer(ctx context.Context, name string) error {
+	_, err := c.do(ctx, &call{method: http.MethodDelete, path: "/cluster/servers/" + url.PathEscape(name)}, nil, nil)
+	return err
+}
+
+// TransferLeader hands leadership to a node; empty: to whichever is the furthest.
+func (c *Client) TransferLeader(ctx context.Context, to string) error {
+	body := struct {
+		To string `json:"to,omitzero"`
+	}{to}
+	_, err := c.do(ctx, post("/cluster/leader/transfer"), body, nil)
+	return err
+}
+
+// Snapshot streams the whole state. Close it; a read error means that it is not whole.
+func (c *Client) Snapshot(ctx context.Context, options ...ReadOption) (io.ReadCloser, error) {
+	in := newRead("/cluster/snapshot", nil, options)
+	in.stream = true
+	a, err := c.send(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return a.stream, nil
+}
+
+// Restore replaces everything by a snapshot. Open is called for each attempt and begins at the first byte each time.
+// Raise is added to how far the fences rise. The answer is the server's report, a JSON object.
+func (c *Client) Restore(ctx context.Context, open func() (io.ReadCloser, error), raise uint64) (fleet.JSON, error) {
+	in := post("/cluster/restore")
+	in.upload = open
+	in.header = http.Header{"Content-Type": {"application/octet-stream"}}
+	if raise > 0 {
+		in.query = url.Values{"raise": {strconv.FormatUint(raise, 10)}}
+	}
+	a, err := c.send(ctx, in)
+	if err != nil {
+		return "", err
+	}
+	return fleet.JSON(a.body), nil
+}
+
+// NewToken is a token as it is shown once. Secret is empty if the answer is a repeat.
+type NewToken struct {
+	fleet.Token
+	Secret string `json:"secret,omitzero"`
+}
+
+// CreateToken makes a token.
+func (c *Client) CreateToken(ctx context.Context, r fleet.TokenRequest) (*NewToken, error) {
+	return post1[NewToken](ctx, c, post("/cluster/tokens"), r)
+}
+
+// Tokens reads all tokens, without their secrets.
+func (c *Client) Tokens(ctx context.Context, options ...ReadOption) ([]*fleet.Token, error) {
+	var list struct {
+		Tokens []*fleet.Token `json:"tokens"`
+	}
+	err := c.get(ctx, "/cluster/tokens", nil, &list, options)
+	return list.Tokens, err
+}
+
+// DeleteToken revokes a token.
+func (c *Client) DeleteToken(ctx context.Context, id string) error {
+	_, err := c.do(ctx, &call{method: http.MethodDelete, path: "/cluster/tokens/" + url.PathEscape(id)}, nil, nil)
+	return err
+}

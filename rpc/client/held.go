@@ -1,0 +1,164 @@
+package client
+
+// This file is a job in hand: how long it may be worked on, and what its holder says of it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lysnrai/fleet"
+)
+
+// The causes with which the context of a held job ends, beside a *fleet.Error that is fleet.StaleEpoch.
+var (
+	// ErrLeaseExpired: the lease could not be renewed in time. Another factory may have the job.
+	ErrLeaseExpired = errors.New("the lease could not be renewed before its deadline")
+	// ErrSettled: the job was reported on or released; there is nothing more to do.
+	ErrSettled = errors.New("the job was reported on or released")
+)
+
+// Held is a job that this process holds. Its methods may be called at once.
+type Held struct {
+	Job   *fleet.Job   // as it was claimed
+	Lease *fleet.Lease // as it was claimed
+	Run   *fleet.Run
+
+	client *Client
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex // guards all below
+	ttl      time.Duration
+	deadline time.Time
+	timer    *time.Timer
+}
+
+// Hold makes a Held of a claim whose request was sent at that time. It does not renew the lease: whoever calls it does,
+// and says so by Renewed (Claims does both). The job's context ends with ctx, and when the lease does.
+func (c *Client) Hold(ctx context.Context, claim fleet.Claim, sent time.Time) *Held {
+	h := &Held{Job: claim.Job, Lease: claim.Lease, Run: claim.Run, client: c}
+	h.ctx, h.cancel = context.WithCancelCause(ctx)
+	h.ttl = time.Duration(claim.Lease.TTLSeconds) * time.Second
+	if h.ttl <= 0 {
+		h.ttl = fleet.DefaultLeaseSeconds * time.Second
+	}
+	h.deadline = sent.Add(h.ttl)
+	h.timer = time.AfterFunc(time.Until(h.deadline), func() { h.Lose(ErrLeaseExpired) })
+	return h
+}
+
+// Context ends when the job must not be worked on any more; context.Cause says why.
+func (h *Held) Context() context.Context { return h.ctx }
+
+// Epoch is the fencing epoch of this attempt.
+func (h *Held) Epoch() uint64 { return h.Lease.LeaseEpoch }
+
+// Deadline is when the lease ends unless it is renewed, on this process's own monotonic clock. It is measured from
+// before the request was sent, so that it is never later than the cluster's.
+func (h *Held) Deadline() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.deadline
+}
+
+// Renewed moves the deadline after a renewal that was sent at that time.
+func (h *Held) Renewed(sent time.Time, lease *fleet.Lease) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if lease != nil && lease.TTLSeconds > 0 {
+		h.ttl = time.Duration(lease.TTLSeconds) * time.Second
+	}
+	if d := sent.Add(h.ttl); d.After(h.deadline) && h.ctx.Err() == nil {
+		h.deadline = d
+		h.timer.Reset(time.Until(d))
+	}
+}
+
+// Lose ends the job's context with a cause. Only the first cause counts.
+func (h *Held) Lose(cause error) {
+	h.mu.Lock()
+	h.timer.Stop()
+	h.mu.Unlock()
+	h.cancel(cause)
+}
+
+// Close lets go of the job without a word to the cluster: its lease runs out. After a report or a release it does
+// nothing.
+func (h *Held) Close() { h.Lose(ErrSettled) }
+
+// Report says something of the job under its epoch. When the answer shows that this attempt is over, so is the context.
+func (h *Held) Report(ctx context.Context, r fleet.Report) (*fleet.Job, error) {
+	epoch := h.Epoch()
+	r.LeaseEpoch = &epoch
+	job, err := h.client.Report(ctx, h.Job.ID, r)
+	switch {
+	case err != nil:
+		return nil, h.judge(err)
+	case job.LeaseEpoch != epoch:
+		h.Lose(fleet.Errorf(fleet.StaleEpoch, "job %s is at epoch %d, you held %d: it is %s, reason %s",
+			job.ID, job.LeaseEpoch, epoch, job.Stage, job.Reason))
+	case !job.Stage.Active():
+		h.Close()
+	}
+	return job, nil
+}
+
+// Release gives the job back, or parks it in review or testing. It is not claimed again before delay, in whole seconds.
+func (h *Held) Release(ctx context.Context, delay time.Duration) error {
+	_, err := h.client.Release(ctx, h.Job.ID, fleet.ReleaseRequest{LeaseEpoch: h.Epoch(), DelaySeconds: int64(delay / time.Second)})
+	if err != nil {
+		return h.judge(err)
+	}
+	h.Close()
+	return nil
+}
+
+// Comment appends a comment, a JSON object, to the job's events.
+func (h *Held) Comment(ctx context.Context, data fleet.JSON) error {
+	epoch := h.Epoch()
+	_, err := h.client.Comment(ctx, h.Job.ID, fleet.CommentRequest{LeaseEpoch: &epoch, Data: data})
+	return h.judge(err)
+}
+
+// AddArtifact records where something is that this attempt produced.
+func (h *Held) AddArtifact(ctx context.Context, r fleet.ArtifactRequest) (*fleet.Artifact, error) {
+	epoch := h.Epoch()
+	r.LeaseEpoch = &epoch
+	artifact, err := h.client.AddArtifact(ctx, h.Job.ID, r)
+	return artifact, h.judge(err)
+}
+
+// judge ends the context if an answer says that the lease is another's.
+func (h *Held) judge(err error) error {
+	if errors.Is(err, fleet.StaleEpoch) || errors.Is(err, fleet.NotFound) {
+		h.Lose(err)
+	}
+	return err
+}
+
+// keep renews the lease at a third of its time until the context ends. Each renewal goes on trying until the next
+// would be due: a second one behind it would say nothing new.
+func (h *Held) keep() {
+	for {
+		h.mu.Lock()
+		every := h.ttl / 3
+		h.mu.Unlock()
+		if sleep(h.ctx, every) != nil {
+			return
+		}
+		h.renew(every)
+	}
+}
+
+func (h *Held) renew(patience time.Duration) {
+	sent := time.Now()
+	ctx, cancel := context.WithTimeoutCause(h.ctx, patience, fmt.Errorf("not renewed within %v", patience))
+	defer cancel()
+	lease, err := h.client.Patient(patience).Renew(ctx, h.Job.ID, fleet.RenewRequest{LeaseEpoch: h.Epoch()})
+	if h.judge(err) == nil {
+		h.Renewed(sent, lease)
+	}
+}

@@ -1,0 +1,68 @@
+package rpc
+
+// This file is the calls of an operator of the cluster itself.
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/lysnrai/fleet"
+)
+
+func (a *API) clusterStatus(ctx context.Context, _ *request) (*fleet.ClusterStatus, error) {
+	return a.node.Status(ctx)
+}
+
+// removeServer removes a node for ever; it ends by itself.
+func (a *API) removeServer(ctx context.Context, c *call[none]) (*none, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callWait, fleet.Errorf(fleet.OutcomeUnknown, "the removal did not finish within %v", callWait))
+	defer cancel()
+	return &none{}, a.node.Remove(ctx, c.vars["name"])
+}
+
+// transfer says who is to lead; empty: whoever is the furthest.
+type transfer struct {
+	To string `json:"to"`
+}
+
+func (a *API) transferLeader(ctx context.Context, c *call[transfer]) (*none, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callWait, fleet.Errorf(fleet.OutcomeUnknown, "the transfer did not finish within %v", callWait))
+	defer cancel()
+	return &none{}, a.node.TransferLeadership(ctx, c.Body.To)
+}
+
+// snapshot streams the whole state. What fails after the first byte breaks the connection off, so that a file that was
+// cut short is never taken for a whole one.
+func (a *API) snapshot(ctx context.Context, w http.ResponseWriter, c *request) (any, error) {
+	out := &snapshotWriter{w: w, deadlines: http.NewResponseController(w)}
+	err := a.node.WriteSnapshot(ctx, out)
+	switch {
+	case err == nil:
+		return streamed, nil
+	case !out.began:
+		return nil, err
+	}
+	a.log.Warn("a snapshot download ended early", "requestId", c.id, "error", err)
+	panic(http.ErrAbortHandler)
+}
+
+// snapshotWriter begins the answer with the first byte and gives up on a client that stops reading.
+type snapshotWriter struct {
+	w         http.ResponseWriter
+	deadlines *http.ResponseController
+	began     bool
+}
+
+func (s *snapshotWriter) Write(b []byte) (int, error) {
+	if !s.began {
+		s.began = true
+		s.w.Header().Set("Content-Type", "application/octet-stream")
+		s.w.Header().Set("Content-Disposition", `attachment; filename="fleet.snapshot"`)
+	}
+	if err := s.deadlines.SetWriteDeadline(time.Now().Add(writeWait)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return s.w.Write(b)
+}

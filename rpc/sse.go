@@ -1,0 +1,156 @@
+package rpc
+
+// This file is the live feed: server-sent events that resume where a reader left off.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// How a stream behaves in time.
+const (
+	heartbeatEvery = 15 * time.Second // a comment line: proxies cut what is silent
+	checkEvery     = time.Second      // a revoked token's stream ends within this
+	eventWait      = 10 * time.Second // a reader that takes an event no faster is dropped
+	retryMillis    = 2000             // what a reader waits before it reconnects
+	streamBatch    = 256              // events per look at the state
+)
+
+// stream writes the product's events after an index (nil: from now on) until the reader goes, the node drains, or the
+// caller may not read any more.
+func (a *API) stream(ctx context.Context, w http.ResponseWriter, c *request, after *uint64) (any, error) {
+	var begin start
+	if err := a.read(ctx, c, func(v fsm.View) error {
+		begin = startOfFeed(v, c.product, after)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	a.metrics.sseClients.Inc()
+	defer a.metrics.sseClients.Dec()
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	a.stamp(h, c)
+	w.WriteHeader(http.StatusOK)
+	s := &eventWriter{w: w, control: http.NewResponseController(w)}
+	fmt.Fprintf(&s.buf, "retry: %d\n\n", retryMillis)
+	if begin.gap {
+		fmt.Fprintf(&s.buf, "event: gap\ndata: {\"first\":%d}\n\n", begin.first)
+	}
+	if err := s.flush(); err != nil {
+		return streamed, nil //nolint:nilerror // the reader went: nobody is left to tell
+	}
+	a.follow(ctx, s, c, begin.after)
+	return streamed, nil
+}
+
+// start is where a stream begins.
+type start struct {
+	after uint64
+	first uint64
+	gap   bool // what came between after and first is gone
+}
+
+func startOfFeed(v fsm.View, product string, after *uint64) start {
+	if after == nil {
+		_, _, last := v.Feed(product, math.MaxUint64, 1)
+		return start{after: last}
+	}
+	_, first, _ := v.Feed(product, *after, 1)
+	return start{after: *after, first: first, gap: *after > 0 && first > 0 && *after < first-1}
+}
+
+// follow writes what is there, and then what comes.
+func (a *API) follow(ctx context.Context, s *eventWriter, c *request, after uint64) {
+	heartbeat := time.NewTicker(heartbeatEvery)
+	defer heartbeat.Stop()
+	check := time.NewTicker(checkEvery)
+	defer check.Stop()
+	for {
+		changed := a.node.FeedChanged(c.product) // before the look: what comes after it closes this
+		events, err := a.nextEvents(c, after)
+		if err != nil {
+			return
+		}
+		for _, e := range events {
+			if err := s.event(e); err != nil {
+				return
+			}
+			after = e.Index
+		}
+		if len(events) == streamBatch {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.node.Draining():
+				return
+			default:
+				continue
+			}
+		}
+		select {
+		case <-changed:
+		case <-check.C:
+		case <-heartbeat.C:
+			s.buf.WriteString(": keep-alive\n\n")
+			if err := s.flush(); err != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		case <-a.node.Draining():
+			return
+		}
+	}
+}
+
+// nextEvents is what follows an index, if the caller may still read it.
+func (a *API) nextEvents(c *request, after uint64) (events []*fleet.Event, err error) {
+	a.node.View(func(v fsm.View) {
+		if err = v.Authorize(c.caller, fleet.RoleReader, c.product); err == nil {
+			events, _, _ = v.Feed(c.product, after, streamBatch)
+		}
+	})
+	return events, err
+}
+
+// eventWriter writes events one by one, each with a deadline of its own.
+type eventWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	buf     bytes.Buffer
+}
+
+// event writes one event. Its JSON is one line, so it is one data line.
+func (s *eventWriter) event(e *fleet.Event) error {
+	data, err := json.Marshal(e, answerOptions)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(&s.buf, "id: %d\nevent: %s\ndata: %s\n\n", e.Index, e.Type, data)
+	return s.flush()
+}
+
+func (s *eventWriter) flush() error {
+	if err := s.control.SetWriteDeadline(time.Now().Add(eventWait)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	_, err := s.w.Write(s.buf.Bytes())
+	s.buf.Reset()
+	if err != nil {
+		return err
+	}
+	return s.control.Flush()
+}

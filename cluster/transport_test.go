@@ -160,6 +160,7 @@ func TestGarbageAndSilenceOnTheNodePort(t *testing.T) {
 				defer conn.Close()
 			}
 		}
+		synctest.Wait() // they are all accepted, or turned away
 		if _, err := b.hello(t.Context(), "a:8401", helloRequest{Op: opWho}); err != nil {
 			t.Errorf("greeting a node under a flood from another host: %v", err)
 		}

@@ -1,0 +1,144 @@
+package main
+
+// This file is what operators do with the cluster itself.
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/rpc/client"
+)
+
+func newCluster() *cobra.Command {
+	return group("cluster", "See the cluster and change its membership", groupOperate, newClusterStatus(), newClusterRemove(), newClusterTransfer())
+}
+
+func newClusterStatus() *cobra.Command {
+	var n connection
+	var o output
+	var stale bool
+	c := &cobra.Command{
+		Use:     "status",
+		Short:   "Show every node",
+		Example: "  fleet-node cluster status\n  fleet-node cluster status --stale -o json",
+		Args:    takes(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := n.client()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			var options []client.ReadOption
+			if stale {
+				options = append(options, client.Stale())
+			}
+			status, err := cl.ClusterStatus(ctx, options...)
+			if err != nil {
+				return err
+			}
+			return showStatus(c, &o, status)
+		},
+	}
+	n.flags(c)
+	o.flags(c)
+	c.Flags().BoolVar(&stale, "stale", false, "as the node that answers sees it, which works without a leader")
+	return c
+}
+
+func showStatus(c *cobra.Command, o *output, s *fleet.ClusterStatus) error {
+	if o.json() {
+		return o.value(c, s)
+	}
+	var names []string
+	var rows [][]string
+	voters, alive := 0, 0
+	for n := range slices.Values(s.Nodes) {
+		names = append(names, n.Name)
+		if n.Voter {
+			voters++
+			if n.Healthy {
+				alive++
+			}
+		}
+		lag := ""
+		if n.Healthy {
+			lag = strconv.FormatUint(s.Index-min(s.Index, n.AppliedIndex), 10)
+		}
+		rows = append(rows, []string{
+			n.Name, n.ID, n.State, strconv.FormatBool(n.Voter), strconv.FormatUint(s.Term, 10),
+			strconv.FormatUint(n.AppliedIndex, 10), lag, n.Version, n.HTTPAddr, fmt.Sprintf("%+.3fs", n.ClockOffsetSeconds),
+		})
+	}
+	if o.quiet {
+		return o.ids(c, names...)
+	}
+	header := []string{"NODE", "ID", "ROLE", "VOTER", "TERM", "LAST INDEX", "LAG", "VERSION", "ADDRESS", "CLOCK"}
+	if err := o.table(c, "nodes", header, rows); err != nil {
+		return err
+	}
+	if s.Leader == "" {
+		c.PrintErrf("no leader: quorum is %d of %d, %d alive\n", voters/2+1, voters, alive)
+	}
+	return nil
+}
+
+func newClusterRemove() *cobra.Command {
+	var n connection
+	var yes bool
+	c := &cobra.Command{
+		Use:     "remove NODE",
+		Short:   "Take a node out of the cluster for good; it stops, and its data directory is of no use any more",
+		Example: "  fleet-node cluster remove node-3 --yes",
+		Args:    takes("a node"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := confirm(c, yes, "remove "+args[0]+" from the cluster"); err != nil {
+				return err
+			}
+			cl, err := n.client()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			return cl.RemoveServer(ctx, args[0])
+		},
+	}
+	n.flags(c)
+	yesFlag(c, &yes)
+	return c
+}
+
+func newClusterTransfer() *cobra.Command {
+	var n connection
+	var yes bool
+	c := &cobra.Command{
+		Use:     "transfer [NODE]",
+		Short:   "Hand leadership over, to a node or to whichever is ready",
+		Example: "  fleet-node cluster transfer node-2 --yes",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			to, what := "", "hand leadership over"
+			if len(args) == 1 {
+				to, what = args[0], "hand leadership to "+args[0]
+			}
+			if err := confirm(c, yes, what); err != nil {
+				return err
+			}
+			cl, err := n.client()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			return cl.TransferLeader(ctx, to)
+		},
+	}
+	n.flags(c)
+	yesFlag(c, &yes)
+	return c
+}

@@ -1,0 +1,34 @@
+package main
+
+// This file asks before what can't be undone.
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// confirm asks on a terminal and needs --yes elsewhere.
+func confirm(c *cobra.Command, yes bool, what string) error {
+	if yes {
+		return nil
+	}
+	in, terminal := c.InOrStdin().(*os.File)
+	if !terminal || !term.IsTerminal(int(in.Fd())) {
+		return usagef("%s: this needs --yes where nobody can be asked", what)
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%s? [y/N] ", what)
+	answer, _ := bufio.NewReader(in).ReadString('\n')
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return fmt.Errorf("nothing was changed")
+	}
+	return nil
+}
+
+func yesFlag(c *cobra.Command, yes *bool) {
+	c.Flags().BoolVar(yes, "yes", false, "don't ask")
+}

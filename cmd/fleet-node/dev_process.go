@@ -1,0 +1,240 @@
+package main
+
+// This file keeps the processes of a development cluster: it starts them again when they die, and ends them in order.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// stopWait is how long a process may take to end before it is killed. A node's own limit is ten seconds.
+const stopWait = 12 * time.Second
+
+// supervisor starts this very binary as other processes.
+type supervisor struct {
+	talk     *progress
+	stopping chan struct{} // closed under mu
+	mu       sync.Mutex    // held while a process is started again, so that none is after the end began
+	all      []*process
+	watchers sync.WaitGroup
+}
+
+// process is one of them, whatever its current pid.
+type process struct {
+	name, log, dir string
+	env, args      []string
+
+	mu  sync.Mutex // guards cmd
+	cmd *exec.Cmd
+}
+
+func newSupervisor(talk *progress) *supervisor {
+	return &supervisor{talk: talk, stopping: make(chan struct{})}
+}
+
+// start starts a process and watches it.
+func (s *supervisor) start(name, log, dir string, env []string, args ...string) (*process, error) {
+	p := &process{name: name, log: log, dir: dir, env: env, args: args}
+	if err := p.spawn(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	s.all = append(s.all, p)
+	s.watchers.Add(1)
+	go s.watch(p)
+	return p, nil
+}
+
+// watch starts a process again whenever it dies. One that dies young waits a moment, so that it can't spin.
+func (s *supervisor) watch(p *process) {
+	defer s.watchers.Done()
+	for {
+		begin := time.Now()
+		err := p.current().Wait()
+		select {
+		case <-s.stopping:
+			return
+		default:
+		}
+		was := p.pid()
+		if time.Since(begin) < 5*time.Second {
+			select {
+			case <-s.stopping:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+		again, stopping := s.respawn(p)
+		if stopping {
+			return
+		}
+		if again != nil {
+			s.talk.line(fmt.Sprintf("%s (pid %d) ended: %v; it can't be started again: %v", p.name, was, ending(err), again))
+			return
+		}
+		s.talk.line(fmt.Sprintf("%s (pid %d) ended: %v; started again as pid %d", p.name, was, ending(err), p.pid()))
+	}
+}
+
+// respawn starts a process again, unless the end has begun.
+func (s *supervisor) respawn(p *process) (err error, stopping bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.stopping:
+		return nil, true
+	default:
+		return p.spawn(), false
+	}
+}
+
+func ending(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}
+
+// stop ends the processes, factories before nodes, and returns when none is left.
+func (s *supervisor) stop() {
+	s.mu.Lock()
+	close(s.stopping)
+	s.mu.Unlock()
+	for i := len(s.all) - 1; i >= 0; i-- {
+		s.all[i].signal(syscall.SIGTERM)
+	}
+	killer := time.AfterFunc(stopWait, func() {
+		for _, p := range s.all {
+			p.signal(syscall.SIGKILL)
+		}
+	})
+	s.watchers.Wait()
+	killer.Stop()
+}
+
+// spawn starts the process in a group of its own, so that a Ctrl-C at the terminal reaches it through dev alone.
+func (p *process) spawn() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(p.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(self, p.args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, log, log
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, "FLEET_") {
+			cmd.Env = append(cmd.Env, pair)
+		}
+	}
+	cmd.Env = append(cmd.Env, p.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd = cmd
+	return nil
+}
+
+func (p *process) current() *exec.Cmd {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd
+}
+
+func (p *process) pid() int { return p.current().Process.Pid }
+
+func (p *process) signal(s syscall.Signal) { _ = p.current().Process.Signal(s) }
+
+// lastWords is the last line of the process's log.
+func (p *process) lastWords() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if last := lines[len(lines)-1]; last != "" {
+		return "; " + p.name + " said: " + last
+	}
+	return ""
+}
+
+// ports are where one node listens.
+type ports struct{ http, node, gossip int }
+
+func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// freePorts are 8400–8402, 8410–8412, 8420–8422, or others where one of them is taken.
+func freePorts() (all [devNodes]ports, err error) {
+	var held []io.Closer
+	defer func() {
+		for _, h := range held {
+			_ = h.Close()
+		}
+	}()
+	take := func(wanted int, gossip bool) (int, error) {
+		for _, port := range []int{wanted, 0, 0, 0} {
+			l, err := net.Listen("tcp", local(port))
+			if err != nil {
+				continue
+			}
+			held = append(held, l)
+			port = l.Addr().(*net.TCPAddr).Port
+			if !gossip {
+				return port, nil
+			}
+			u, err := net.ListenPacket("udp", local(port))
+			if err != nil {
+				continue
+			}
+			held = append(held, u)
+			return port, nil
+		}
+		return 0, errors.New("there is no free port on loopback")
+	}
+	for i := range all {
+		base := 8400 + 10*i
+		var errs [3]error
+		all[i].http, errs[0] = take(base, false)
+		all[i].node, errs[1] = take(base+1, false)
+		all[i].gossip, errs[2] = take(base+2, true)
+		if err := errors.Join(errs[:]...); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// readiness is why a node is not ready, empty if it is.
+func readiness(ctx context.Context, url string) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
+	if err != nil {
+		return err.Error()
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "starting"
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+	if response.StatusCode == http.StatusOK {
+		return ""
+	}
+	return strings.TrimSpace(string(body))
+}

@@ -42,7 +42,11 @@ func (m *membership) findCluster(ctx context.Context) (string, *raft.Configurati
 		if m.dir.identity().ClusterID != "" {
 			continue
 		}
-		timer := time.NewTimer(250 * time.Millisecond)
+		pause := 250 * time.Millisecond
+		if time.Since(s.began) > goneAfter/2 {
+			pause = 2 * time.Second // whoever is missing is not just starting
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -96,10 +96,18 @@ func agreed(t *testing.T, founders ...*founder) {
 	}
 }
 
+// inVirtualTime leaves time after the test's end: memberlist's probes end by their time-outs, and time stops with the test.
+func inVirtualTime(t *testing.T, test func(t *testing.T)) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) })
+		test(t)
+	})
+}
+
 var three = []string{"n1:8402", "n2:8402", "n3:8402"}
 
 func TestThreeNodesFoundOneCluster(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		n := NewMemoryNetwork()
 		var all []*founder
 		for i := range 3 {
@@ -127,7 +135,7 @@ func TestThreeNodesFoundOneCluster(t *testing.T) {
 }
 
 func TestSingleNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		f := found(t, NewMemoryNetwork(), t.TempDir(), "n1", 1)
 		defer f.crash()
 		time.Sleep(2 * time.Second)
@@ -139,7 +147,7 @@ func TestSingleNode(t *testing.T) {
 
 // Two of three, or three that miss a fourth listed address, found nothing: what is there might belong to a cluster.
 func TestNoClusterWhileAListedAddressIsSilent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		n := NewMemoryNetwork()
 		n.Host("n4")
 		var all []*founder
@@ -148,7 +156,7 @@ func TestNoClusterWhileAListedAddressIsSilent(t *testing.T) {
 			defer f.crash()
 			all = append(all, f)
 		}
-		time.Sleep(5 * time.Minute)
+		time.Sleep(2 * time.Minute)
 		for _, f := range all {
 			if own := f.dir.identity(); own.ClusterID != "" || own.Promised != "" {
 				t.Errorf("node %s: got cluster %q, promised %q, want neither", f.cfg.Name, own.ClusterID, own.Promised)
@@ -158,7 +166,7 @@ func TestNoClusterWhileAListedAddressIsSilent(t *testing.T) {
 }
 
 func TestAPromiseIsKeptAcrossARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		n, path := NewMemoryNetwork(), filepath.Join(t.TempDir(), "n1")
 		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
 		f := found(t, n, path, "n1", 3)
@@ -197,7 +205,7 @@ func TestAPromiseIsKeptAcrossARestart(t *testing.T) {
 
 // An empty node next to a cluster never founds another, even with enough others.
 func TestWipedMajorityFoundsNothingBesideASurvivor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		n, path := NewMemoryNetwork(), t.TempDir()
 		d, err := openDataDir(path, "n1")
 		if err != nil {
@@ -218,7 +226,7 @@ func TestWipedMajorityFoundsNothingBesideASurvivor(t *testing.T) {
 				}
 			}()
 		}
-		time.Sleep(3 * time.Minute)
+		time.Sleep(2 * time.Minute)
 	})
 }
 
@@ -229,7 +237,7 @@ func TestBootstrapRaces(t *testing.T) {
 		schedules = 3
 	}
 	for seed := range uint64(schedules) {
-		synctest.Test(t, func(t *testing.T) {
+		inVirtualTime(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 18))
 			n := NewMemoryNetwork()
 			names := []string{"n1", "n2", "n3"}
@@ -270,7 +278,7 @@ func TestBootstrapRaces(t *testing.T) {
 					all[i] = found(t, n, paths[i], names[i], 3, three...)
 				}
 			}
-			time.Sleep(3 * time.Minute)
+			time.Sleep(2 * time.Minute)
 			note()
 			agreed(t, all...)
 			for _, f := range all {
@@ -281,7 +289,7 @@ func TestBootstrapRaces(t *testing.T) {
 }
 
 func TestGossipInMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
 		n := NewMemoryNetwork()
 		var all []*founder
 		for i := range 3 {

@@ -39,7 +39,7 @@ type diskStorage struct{}
 
 // Open opens the log store that the configuration names, and refuses a directory whose log is in the other one.
 func (diskStorage) Open(cfg *Config) (s Stores, err error) {
-	stable, err := openBolt(filepath.Join(cfg.DataDir, stableFile))
+	stable, err := openBolt(filepath.Join(cfg.DataDir, stableFile), false)
 	if err != nil {
 		return Stores{}, fmt.Errorf("opening the stable store: %w", err)
 	}
@@ -67,7 +67,7 @@ func openLog(cfg *Config) (raft.LogStore, func() error, error) {
 	if cfg.LogStore != "boltdb" {
 		return openWAL(path, cfg.SegmentBytes, cfg.Logger)
 	}
-	store, err := openBolt(path)
+	store, err := openBolt(path, true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -114,9 +114,11 @@ func (p privateFS) Create(dir, name string, size uint64) (types.WritableFile, er
 	return f, nil
 }
 
-// openBolt opens a bolt file. The time-out is for the case that somebody has removed the lock file: better an error than silence.
-func openBolt(path string) (*raftboltdb.BoltStore, error) {
-	return raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{NoFreelistSync: true, Timeout: 5 * time.Second}})
+// openBolt opens a bolt file. The log's free pages aren't written at each commit, which costs too much, but looked for at open; bbolt
+// does that in a goroutine where damage is a panic, so the stable store, which is small, has them written. The time-out is for the
+// case that somebody has removed the lock file: better an error than silence.
+func openBolt(path string, isLog bool) (*raftboltdb.BoltStore, error) {
+	return raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{NoFreelistSync: isLog, Timeout: 5 * time.Second}})
 }
 
 func openSnapshots(cfg *Config) (raft.SnapshotStore, error) {

@@ -34,6 +34,7 @@ type gossipMember struct {
 	Name     string `json:"name"`
 	NodeAddr string `json:"node"`
 	HTTPAddr string `json:"http"`
+	Version  string `json:"version"`
 	address  string // its gossip address, ip:port
 }
 
@@ -42,7 +43,7 @@ func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*goss
 	g := &gossip{cfg: cfg, log: log.Named("gossip")}
 	id := dir.identity().ServerID
 	var err error
-	if g.meta, err = json.Marshal(gossipMember{ID: id, Name: cfg.Name, NodeAddr: t.advertised(), HTTPAddr: cfg.HTTPAddr}); err != nil {
+	if g.meta, err = json.Marshal(gossipMember{ID: id, Name: cfg.Name, NodeAddr: t.advertised(), HTTPAddr: cfg.HTTPAddr, Version: cfg.Version}); err != nil {
 		return nil, err
 	}
 	if len(g.meta) > memberlist.MetaMaxSize {

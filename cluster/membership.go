@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +20,11 @@ import (
 	"github.com/lysnrai/fleet/fsm"
 )
 
-// How often a node greets the others, and after how long a silence of the leader it asks whether it was removed.
+// When a node greets the others: while it is not led, when gossip has news or a server is not known yet, and else seldom. After
+// silenceLimit without a leader it asks whether it was removed.
 const (
 	greetEvery   = 2 * time.Second
+	greetAnyway  = time.Minute
 	silenceLimit = 5 * time.Second
 )
 
@@ -174,8 +179,7 @@ func (m *membership) greetAll(ctx context.Context) map[string]helloReply {
 	return replies
 }
 
-// run greets the others until ctx ends, so that nodes that moved find each other, and asks whether this node was removed when
-// nobody has led it for a while.
+// run greets the others until ctx ends, so that nodes that moved find each other, and ends a node that was removed.
 func (m *membership) run(ctx context.Context) {
 	if m.dir.identity().Bootstrapping { // Raft has it now: never again, whatever becomes of its log
 		if err := m.dir.update(func(n *identity) { n.Bootstrapping, n.Promised, n.Minter, n.Mint = false, "", "", nil }); err != nil {
@@ -183,21 +187,25 @@ func (m *membership) run(ctx context.Context) {
 			return
 		}
 	}
-	began := time.Now()
+	began, greeted, known := time.Now(), time.Time{}, ""
 	ticker := time.NewTicker(greetEvery)
 	defer ticker.Stop()
 	for {
-		replies := m.greetAll(ctx)
-		m.mu.Lock()
-		m.replies = replies
-		m.mu.Unlock()
-		r := m.raft()
-		if r.State() != raft.Leader && time.Since(later(r.LastContact(), began)) > silenceLimit && m.removedFrom(replies) {
-			if err := m.dir.update(func(n *identity) { n.Removed = true }); err != nil {
-				m.log.Warn("writing down that this node was removed", "error", err)
+		r, neighbours := m.raft(), m.neighbours()
+		led := r.State() == raft.Leader || time.Since(later(r.LastContact(), began)) < silenceLimit
+		if !led || neighbours != known || m.strangers() || time.Since(greeted) > greetAnyway {
+			replies := m.greetAll(ctx)
+			greeted, known = time.Now(), neighbours
+			m.mu.Lock()
+			maps.Copy(m.replies, replies)
+			m.mu.Unlock()
+			if !led && m.removedFrom(replies) {
+				if err := m.dir.update(func(n *identity) { n.Removed = true }); err != nil {
+					m.log.Warn("writing down that this node was removed", "error", err)
+				}
+				m.stop(ErrRemoved)
+				return
 			}
-			m.stop(ErrRemoved)
-			return
 		}
 		select {
 		case <-ticker.C:
@@ -205,6 +213,27 @@ func (m *membership) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// neighbours is what gossip says of the others, to see that it changed.
+func (m *membership) neighbours() string {
+	var all []string
+	for _, g := range m.gossip.members() {
+		all = append(all, g.ID+" "+g.NodeAddr+" "+g.HTTPAddr+" "+g.Version)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
+}
+
+// strangers reports whether a server of the configuration has not been greeted yet.
+func (m *membership) strangers() bool {
+	own := m.dir.identity().ServerID
+	servers, _ := m.configuration()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(servers, func(s raft.Server) bool {
+		return string(s.ID) != own && m.replies[string(s.ID)].ServerID == ""
+	})
 }
 
 // removedFrom reports whether a server of this node's cluster knows that it was removed: what is removed stays so.

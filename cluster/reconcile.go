@@ -135,8 +135,15 @@ func (m *membership) settle(ctx context.Context, s raft.Server, row fsm.Server) 
 			return false, nil
 		}
 	}
-	if want := (fsm.Server{ID: id, Name: now.Name, HTTPAddr: now.HTTPAddr, NodeAddr: now.NodeAddr, Version: now.Version}); row != want {
-		return true, m.propose(ctx, &fsm.PutServer{Server: want})
+	if !self && (rowFor(now) != row || now.NodeAddr != string(s.Address)) { // only what it says now counts
+		reply, err := m.transport.hello(ctx, now.NodeAddr, helloRequest{Op: opWho})
+		if err != nil || reply.ServerID != id {
+			return false, nil
+		}
+		now = reply.greeter
+	}
+	if rowFor(now) != row {
+		return true, m.propose(ctx, &fsm.PutServer{Server: rowFor(now)})
 	}
 	if now.NodeAddr != string(s.Address) {
 		return m.move(ctx, s, now)
@@ -145,6 +152,10 @@ func (m *membership) settle(ctx context.Context, s raft.Server, row fsm.Server) 
 		return m.promote(ctx, s)
 	}
 	return false, nil
+}
+
+func rowFor(g greeter) fsm.Server {
+	return fsm.Server{ID: g.ServerID, Name: g.Name, HTTPAddr: g.HTTPAddr, NodeAddr: g.NodeAddr, Version: g.Version}
 }
 
 // move follows a server to another address, unless it still says at the old one that it lives there.
@@ -188,6 +199,9 @@ func (m *membership) promote(ctx context.Context, s raft.Server) (bool, error) {
 
 // add lets a server of the table into the configuration, without a vote, once it has understood which cluster it belongs to.
 func (m *membership) add(ctx context.Context, row fsm.Server) (bool, error) {
+	if !m.seldom.allow("add "+row.ID, time.Second) {
+		return false, nil
+	}
 	reply, err := m.transport.hello(ctx, row.NodeAddr, helloRequest{Op: opWho})
 	if err != nil || reply.ServerID != row.ID || reply.ClusterID != m.dir.identity().ClusterID {
 		return false, nil
@@ -244,7 +258,7 @@ func (m *membership) admit(ctx context.Context, j *joiner, rows map[string]fsm.S
 			return nil // one change at a time
 		}
 	}
-	return m.propose(ctx, &fsm.PutServer{Server: fsm.Server{ID: now.ServerID, Name: now.Name, HTTPAddr: now.HTTPAddr, NodeAddr: now.NodeAddr, Version: now.Version}})
+	return m.propose(ctx, &fsm.PutServer{Server: rowFor(now)})
 }
 
 // replaceable says why the server that has a newcomer's name can't give way to it; empty if it can.

@@ -116,8 +116,8 @@ func TestWatchdogEndsTheNodeWhileAWriteHangs(t *testing.T) {
 					}
 					return nil
 				}}
-				var faults []error
-				s, err := openStores(cfg, func(err error) { faults = append(faults, err) })
+				faults := make(chan error, 9)
+				s, err := openStores(cfg, func(err error) { faults <- err })
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -130,12 +130,15 @@ func TestWatchdogEndsTheNodeWhileAWriteHangs(t *testing.T) {
 				time.Sleep(writeLimit - time.Millisecond)
 				synctest.Wait()
 				if len(faults) != 0 {
-					t.Errorf("before the limit: %v", faults)
+					t.Errorf("before the limit: %v", <-faults)
 				}
 				time.Sleep(time.Millisecond)
 				synctest.Wait()
-				if len(faults) != 1 || !errors.Is(faults[0], ErrStorage) || !strings.Contains(faults[0].Error(), w.store) {
-					t.Errorf("while it hangs: got %v, want one %v of %s", faults, ErrStorage, w.store)
+				if len(faults) != 1 {
+					t.Fatalf("while it hangs: fatal was called %d times, want once", len(faults))
+				}
+				if err := <-faults; !errors.Is(err, ErrStorage) || !strings.Contains(err.Error(), w.store) {
+					t.Errorf("while it hangs: got %v, want %v of %s", err, ErrStorage, w.store)
 				}
 				close(healed)
 				if err := <-answer; !errors.Is(err, ErrStorage) {

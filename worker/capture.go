@@ -50,17 +50,16 @@ type capture struct {
 	size    int64    // of newer
 	total   int64
 	last    []byte // at least the tail
-	keep    int    // how much of it
 	line    []byte // begun
 }
 
-// newCapture opens the log. The tail is kept with room for a secret that its cut would go through.
-func newCapture(path string, t *terminal, jobID string, secret int) (*capture, error) {
+// newCapture opens the log.
+func newCapture(path string, t *terminal, jobID string) (*capture, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &capture{terminal: t, prefix: short(jobID) + "│ ", file: file, limit: logBytes, keep: tailBytes + secret}, nil
+	return &capture{terminal: t, prefix: short(jobID) + "│ ", file: file, limit: logBytes}, nil
 }
 
 // short is an id as people tell it from others: its beginning and its end.
@@ -77,8 +76,8 @@ func (c *capture) Write(b []byte) (int, error) {
 	defer c.mu.Unlock()
 	c.store(b)
 	c.last = append(c.last, b...)
-	if len(c.last) > 2*c.keep {
-		c.last = append([]byte(nil), c.last[len(c.last)-c.keep:]...)
+	if len(c.last) > 4*tailBytes { // masking shortens it: keep more than is shown
+		c.last = append([]byte(nil), c.last[len(c.last)-2*tailBytes:]...)
 	}
 	for rest := b; len(rest) > 0; {
 		line, after, whole := bytes.Cut(rest, []byte("\n"))
@@ -159,6 +158,9 @@ func (c *capture) tail(secrets masker) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	text := secrets.mask(string(c.last))
+	if c.total > int64(len(c.last)) {
+		text = secrets.maskCut(string(c.last))
+	}
 	return string(bytes.ToValidUTF8([]byte(text[max(0, len(text)-tailBytes):]), nil))
 }
 

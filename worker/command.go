@@ -21,7 +21,7 @@ func (f *factory) runCommand(ctx context.Context, task *Task) (Outcome, error) {
 	if !f.Keep {
 		defer dir.remove()
 	}
-	log, err := newCapture(dir.file("log"), f.output, task.Job.ID, f.secrets.longest())
+	log, err := newCapture(dir.file("log"), f.output, task.Job.ID)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -13,7 +13,7 @@ const minSecret = 4
 // masker replaces secrets.
 type masker struct {
 	replacer *strings.Replacer
-	most     int
+	secrets  []string // longest first
 }
 
 // maskerOf masks the values of variables whose names end like those of secrets, and others that are given.
@@ -30,17 +30,24 @@ func maskerOf(env []string, others ...string) masker {
 	secrets = slices.DeleteFunc(secrets, func(s string) bool { return len(s) < minSecret })
 	// Of two secrets that begin alike the replacer takes the one that is named first.
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	var m masker
 	var pairs []string
 	for _, s := range secrets {
-		m.most = max(m.most, len(s))
 		pairs = append(pairs, s, "[masked]")
 	}
-	m.replacer = strings.NewReplacer(pairs...)
-	return m
+	return masker{strings.NewReplacer(pairs...), secrets}
 }
 
 func (m masker) mask(s string) string { return m.replacer.Replace(s) }
 
-// longest is the length of the longest secret.
-func (m masker) longest() int { return m.most }
+// maskCut is mask for a text whose beginning was cut off, perhaps through a secret.
+func (m masker) maskCut(s string) string {
+	cut := 0
+	for _, secret := range m.secrets {
+		for n := min(len(secret)-1, len(s)); n > cut; n-- {
+			if strings.HasSuffix(secret, s[:n]) {
+				cut = n
+			}
+		}
+	}
+	return m.mask(s[cut:])
+}

@@ -114,6 +114,12 @@ func (f *factory) watchDeadline(ctx context.Context, h *client.Held, end context
 func (f *factory) settle(h *client.Held, o Outcome) error {
 	ctx := h.Context()
 	if o.Released {
+		if stage := h.Stage(); stage == fleet.Review || stage == fleet.Testing {
+			// Released there it would wait for a human, with work that is not done.
+			if _, err := h.Report(ctx, fleet.Report{Stage: fleet.Building}); err != nil {
+				return f.lost(h, err)
+			}
+		}
 		return f.lost(h, h.Release(ctx, o.Delay))
 	}
 	for _, artifact := range o.Artifacts {

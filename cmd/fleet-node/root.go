@@ -27,6 +27,7 @@ func newRoot() *cobra.Command {
 		Example:       "  fleet-node dev\n  fleet-node job submit fix.md --watch",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
 		RunE:          runGroup,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -49,7 +50,7 @@ func newRoot() *cobra.Command {
 
 // group is a command that only has subcommands.
 func group(use, short, groupID string, children ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, GroupID: groupID, RunE: runGroup}
+	c := &cobra.Command{Use: use, Short: short, GroupID: groupID, Args: cobra.ArbitraryArgs, RunE: runGroup}
 	c.AddCommand(children...)
 	return c
 }

@@ -77,7 +77,7 @@ func New(config Config) (*Client, error) {
 
 // baseURL makes a URL without a final slash of an address.
 func baseURL(address string) (string, error) {
-	text := strings.TrimRight(strings.TrimSpace(address), "/")
+	text := strings.TrimSpace(address)
 	if !strings.Contains(text, "://") {
 		text = "http://" + text
 	}
@@ -85,7 +85,7 @@ func baseURL(address string) (string, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("address %q is neither a URL such as http://10.0.0.1:8400 nor host:port", address)
 	}
-	return text, nil
+	return strings.TrimRight(text, "/"), nil
 }
 
 // Patient is the same client with another patience, as Config.Patience.

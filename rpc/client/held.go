@@ -34,12 +34,13 @@ type Held struct {
 	ttl      time.Duration
 	deadline time.Time
 	timer    *time.Timer
+	stage    fleet.Stage
 }
 
 // Hold makes a Held of a claim whose request was sent at that time. It does not renew the lease: whoever calls it does,
 // and says so by Renewed (Claims does both). The job's context ends with ctx, and when the lease does.
 func (c *Client) Hold(ctx context.Context, claim fleet.Claim, sent time.Time) *Held {
-	h := &Held{Job: claim.Job, Lease: claim.Lease, Run: claim.Run, client: c}
+	h := &Held{Job: claim.Job, Lease: claim.Lease, Run: claim.Run, client: c, stage: claim.Job.Stage}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	h.ttl = time.Duration(claim.Lease.TTLSeconds) * time.Second
 	if h.ttl <= 0 {
@@ -62,6 +63,13 @@ func (h *Held) Deadline() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.deadline
+}
+
+// Stage is where the job was after the last report.
+func (h *Held) Stage() fleet.Stage {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stage
 }
 
 // Renewed moves the deadline after a renewal that was sent at that time.
@@ -102,6 +110,10 @@ func (h *Held) Report(ctx context.Context, r fleet.Report) (*fleet.Job, error) {
 			job.ID, job.LeaseEpoch, epoch, job.Stage, job.Reason))
 	case !job.Stage.Active():
 		h.Close()
+	default:
+		h.mu.Lock()
+		h.stage = job.Stage
+		h.mu.Unlock()
 	}
 	return job, nil
 }

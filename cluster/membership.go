@@ -199,6 +199,10 @@ func (m *membership) run(ctx context.Context) {
 			m.mu.Lock()
 			maps.Copy(m.replies, replies)
 			m.mu.Unlock()
+			if at := m.double(ctx); at != "" {
+				m.stop(fmt.Errorf("another process at %s runs on a copy of this data directory: wipe this one, then the node joins as a new one", at))
+				return
+			}
 			if !led && m.removedFrom(replies) {
 				if err := m.dir.update(func(n *identity) { n.Removed = true }); err != nil {
 					m.log.Warn("writing down that this node was removed", "error", err)
@@ -213,6 +217,20 @@ func (m *membership) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// double is the address in the configuration at which somebody else answers as this server, empty if nobody does.
+func (m *membership) double(ctx context.Context) string {
+	own := m.dir.identity().ServerID
+	at := string(m.configured(raft.ServerID(own)))
+	if at == "" || at == m.transport.advertised() {
+		return ""
+	}
+	reply, err := m.transport.hello(ctx, at, helloRequest{Op: opWho})
+	if err != nil || reply.ServerID != own || reply.NodeAddr == m.transport.advertised() {
+		return ""
+	}
+	return at
 }
 
 // neighbours is what gossip says of the others, to see that it changed.

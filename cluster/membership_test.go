@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -204,5 +207,43 @@ func TestServerThatMovedIsReaddressed(t *testing.T) {
 			return nodes[0].membership.configured(raft.ServerID(again.id)) == raft.ServerAddress(cfg.NodeAddr)
 		})
 		eventually(t, "it is ready", func() bool { return again.Ready() == nil })
+	})
+}
+
+// A copy of a data directory that is started elsewhere stops, and the cluster goes on with the original.
+func TestCopiedDataDirectoryIsRefused(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		nodes := threeMembers(t, n)
+		original := nodes[2]
+		copied := t.TempDir()
+		raw, err := os.ReadFile(original.dir.file())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(copied, "node.json"), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg := original.cfg
+		cfg.DataDir, cfg.NodeAddr, cfg.GossipAddr, cfg.Network = copied, "x:8401", "x:8402", n.Host("x") // its log is the original's
+		second, err := Start(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Kill()
+		eventually(t, "the copy has stopped", func() bool {
+			select {
+			case <-second.Done():
+				return true
+			default:
+				return false
+			}
+		})
+		if second.Err() == nil || !strings.Contains(second.Err().Error(), "copy") {
+			t.Errorf("the copy ended with %v, want to be told that it is one", second.Err())
+		}
+		if got := nodes[0].membership.configured(raft.ServerID(original.id)); string(got) != original.transport.advertised() {
+			t.Errorf("the configuration has the original at %s, want %s", got, original.transport.advertised())
+		}
 	})
 }

@@ -142,6 +142,11 @@ func (m *membership) settle(ctx context.Context, s raft.Server, row fsm.Server) 
 		}
 		now = reply.greeter
 	}
+	if now.NodeAddr != string(s.Address) {
+		if err := m.copied(ctx, s, now); err != nil {
+			return false, err
+		}
+	}
 	if rowFor(now) != row {
 		return true, m.propose(ctx, &fsm.PutServer{Server: rowFor(now)})
 	}
@@ -158,11 +163,17 @@ func rowFor(g greeter) fsm.Server {
 	return fsm.Server{ID: g.ServerID, Name: g.Name, HTTPAddr: g.HTTPAddr, NodeAddr: g.NodeAddr, Version: g.Version}
 }
 
-// move follows a server to another address, unless it still says at the old one that it lives there.
-func (m *membership) move(ctx context.Context, s raft.Server, now greeter) (bool, error) {
-	if reply, err := m.transport.hello(ctx, string(s.Address), helloRequest{Op: opWho}); err == nil && reply.ServerID == now.ServerID && reply.NodeAddr == string(s.Address) {
-		return false, fmt.Errorf("server %s answers at %s and at %s: a data directory was copied, stop one of the two", s.ID, s.Address, now.NodeAddr)
+// copied is an error if a server that says it lives elsewhere still says at its old address that it lives there.
+func (m *membership) copied(ctx context.Context, s raft.Server, now greeter) error {
+	reply, err := m.transport.hello(ctx, string(s.Address), helloRequest{Op: opWho})
+	if err == nil && reply.ServerID == now.ServerID && reply.NodeAddr != now.NodeAddr {
+		return fmt.Errorf("server %s answers at %s and at %s: a data directory was copied, stop one of the two", s.ID, s.Address, now.NodeAddr)
 	}
+	return nil
+}
+
+// move follows a server to another address.
+func (m *membership) move(ctx context.Context, s raft.Server, now greeter) (bool, error) {
 	m.log.Info("a server has moved", "node", now.Name, "from", s.Address, "to", now.NodeAddr)
 	addr := raft.ServerAddress(now.NodeAddr)
 	return true, m.change(ctx, func(r *raft.Raft, index uint64) raft.IndexFuture {

@@ -59,9 +59,12 @@ func newAPI(t *testing.T, job *fleet.Job) *api {
 	return a
 }
 
+// now is when all happened: a document of a real node is never without its times.
+var now = fleet.TimeOf(time.Now())
+
 func newJob() *fleet.Job {
 	return &fleet.Job{
-		ID: "01JABCDEFGHJKMNPQRSTVWXYZ7", ProductID: "p", Stage: fleet.Queued,
+		ID: "01JABCDEFGHJKMNPQRSTVWXYZ7", ProductID: "p", Stage: fleet.Queued, CreatedAt: now, UpdatedAt: now,
 		Submission: fleet.Submission{BodyMd: "Fix it.\r\n", ManifestSnapshot: "{}", Priority: fleet.High, Kind: fleet.Leaf},
 	}
 }
@@ -102,7 +105,7 @@ func (a *api) heartbeat(w http.ResponseWriter, r *http.Request) {
 	var in fleet.HeartbeatRequest
 	a.decode(r, &in)
 	a.health = append(a.health, in.Health)
-	out := fleet.HeartbeatResult{Factory: &fleet.Factory{FactoryID: in.FactoryID}, Leases: []fleet.LeaseResult{}}
+	out := fleet.HeartbeatResult{Factory: &fleet.Factory{FactoryID: in.FactoryID, LastHeartbeatAt: now}, Leases: []fleet.LeaseResult{}}
 	for _, l := range in.Leases {
 		if a.lease.Status == fleet.LeaseHeld && l.LeaseEpoch == a.job.LeaseEpoch {
 			lease := a.lease
@@ -126,7 +129,7 @@ func (a *api) claim(w http.ResponseWriter, r *http.Request) {
 	a.lease = fleet.Lease{JobID: a.job.ID, Status: fleet.LeaseHeld, HolderFactoryID: in.FactoryID, LeaseEpoch: 3, TTLSeconds: a.ttl}
 	lease, job := a.lease, *a.job
 	answer(w, fleet.Claim{Job: &job, Lease: &lease, Run: &fleet.Run{
-		ID: a.job.ID + "-1", Attempt: a.job.Attempt, ProfileSnapshot: a.profile, StartedAt: fleet.TimeOf(time.Now()),
+		ID: a.job.ID + "-1", Attempt: a.job.Attempt, ProfileSnapshot: a.profile, StartedAt: now,
 	}})
 }
 
@@ -170,7 +173,7 @@ func (a *api) comment(w http.ResponseWriter, r *http.Request) {
 	if !a.fenced(w, in.LeaseEpoch) {
 		a.comments = append(a.comments, string(in.Data))
 		w.WriteHeader(http.StatusCreated)
-		answer(w, fleet.Event{})
+		answer(w, fleet.Event{At: now})
 	}
 }
 
@@ -180,7 +183,7 @@ func (a *api) artifact(w http.ResponseWriter, r *http.Request) {
 	if !a.fenced(w, in.LeaseEpoch) {
 		a.files = append(a.files, in)
 		w.WriteHeader(http.StatusCreated)
-		answer(w, fleet.Artifact{})
+		answer(w, fleet.Artifact{CreatedAt: now})
 	}
 }
 
@@ -196,13 +199,13 @@ func (a *api) fence(stage fleet.Stage, reason string) {
 // await waits until something holds of the cluster.
 func (a *api) await(what string, holds func() bool) {
 	a.t.Helper()
-	limit := time.AfterFunc(20*time.Second, func() { a.changed.Broadcast() })
+	limit := time.AfterFunc(8*time.Second, func() { a.changed.Broadcast() })
 	defer limit.Stop()
 	began := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for !holds() {
-		if time.Since(began) > 19*time.Second {
+		if time.Since(began) > 7*time.Second {
 			a.t.Fatalf("waited in vain for %s", what)
 		}
 		a.changed.Wait()

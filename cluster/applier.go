@@ -19,6 +19,7 @@ type applier struct {
 	machine *fsm.Machine
 	fatal   func(error)           // ends the node; called at most once
 	news    func(fsm.News)        // called after each entry, must not block
+	renewed func()                // called when a snapshot has replaced the whole state, must not block
 	applied func(d time.Duration) // measures an entry
 	failed  bool                  // after a fatal error nothing is applied any more
 	bytes   func(n int)           // counts what the log has grown by
@@ -26,8 +27,10 @@ type applier struct {
 	mu      sync.Mutex // guards what follows
 	waiters map[*indexWaiter]struct{}
 	groups  map[[16]byte]*groupWaiter
+	frames  map[frameID]*frameWaiter
 	// restored is the index of the last snapshot restored: what the log had below it was not seen.
 	restored uint64
+	term     uint64 // of the last entry applied
 }
 
 // indexWaiter waits until the machine has applied an index.
@@ -44,7 +47,23 @@ type groupWaiter struct {
 	passed  bool         // the log went past its index without it
 }
 
-// term and membership entries reach the machine as indexes only.
+// frameWaiter waits for a frame that this node has sent to the leader of a term, or for proof that it can never be committed.
+type frameWaiter struct {
+	term    uint64
+	done    chan struct{}
+	answers []fsm.Answer // set if it was applied
+	passed  bool         // a later term's entry was applied, and none of its own term had it
+	blurred bool         // a snapshot was restored meanwhile: it may be in there
+}
+
+func newApplier(machine *fsm.Machine) *applier {
+	return &applier{
+		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {},
+		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
+	}
+}
+
+// A configuration reaches the machine as an index only.
 var _ raft.ConfigurationStore = (*applier)(nil)
 
 // Apply applies one committed entry and answers []fsm.Answer. An entry that is damaged or of a newer format ends the
@@ -58,17 +77,28 @@ func (a *applier) Apply(l *raft.Log) any {
 		a.fatal(fmt.Errorf("%w: applying entry %d: %w", ErrStorage, l.Index, err))
 		return nil
 	}
-	e, err := fsm.DecodeEntry(l.Data)
+	head, data, err := openEnvelope(l.Data)
+	var e *fsm.Entry
+	if err == nil {
+		e, err = fsm.DecodeEntry(data)
+	}
 	if err != nil {
 		a.failed = true
 		a.fatal(fmt.Errorf("%w: decoding entry %d: %w", ErrStorage, l.Index, err))
 		return nil
 	}
+	a.bytes(len(l.Data))
+	if head.term != l.Term { // its leader lost leadership and won it again between stamping and appending: who sent a frame in has given it up
+		a.machine.Skip(l.Index)
+		a.voided(e.Group)
+		a.reached(l.Index, l.Term)
+		return nil
+	}
 	began := time.Now()
 	answers, news := a.machine.Apply(l.Index, e)
 	a.applied(time.Since(began))
-	a.bytes(len(l.Data))
-	a.reached(l.Index, e.Group, answers)
+	a.answered(e.Group, head.frames, answers)
+	a.reached(l.Index, l.Term)
 	a.news(news)
 	return answers
 }
@@ -79,11 +109,41 @@ func (a *applier) StoreConfiguration(index uint64, _ raft.Configuration) {
 		return
 	}
 	a.machine.Skip(index)
-	a.reached(index, [16]byte{}, nil)
+	a.reached(index, 0)
 }
 
-// reached wakes those who wait for this index or for this group.
-func (a *applier) reached(index uint64, group [16]byte, answers []fsm.Answer) {
+// answered gives an entry's answers to those who proposed it here.
+func (a *applier) answered(group [16]byte, frames []placed, answers []fsm.Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g, ok := a.groups[group]; ok {
+		delete(a.groups, group)
+		g.answers = answers
+		close(g.done)
+	}
+	for _, f := range frames {
+		if w, ok := a.frames[f.id]; ok {
+			delete(a.frames, f.id)
+			w.answers, _ = f.of(answers)
+			close(w.done)
+		}
+	}
+}
+
+// voided tells the proposer of an entry that it counts for nothing.
+func (a *applier) voided(group [16]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g, ok := a.groups[group]; ok {
+		delete(a.groups, group)
+		g.passed = true
+		close(g.done)
+	}
+}
+
+// reached wakes those who wait for this index, and those whose entry can't come any more. Terms never fall along the log, so the
+// first entry of a later term proves that no more of an earlier one's follow. A term of 0 is not known.
+func (a *applier) reached(index, term uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for w := range a.waiters {
@@ -92,16 +152,22 @@ func (a *applier) reached(index uint64, group [16]byte, answers []fsm.Answer) {
 			close(w.done)
 		}
 	}
-	if g, ok := a.groups[group]; ok && answers != nil {
-		delete(a.groups, group)
-		g.answers = answers
-		close(g.done)
-	}
 	for id, g := range a.groups {
 		if g.index != 0 && g.index <= index {
 			delete(a.groups, id)
 			g.passed = g.index > a.restored
 			close(g.done)
+		}
+	}
+	if term <= a.term {
+		return
+	}
+	a.term = term
+	for id, w := range a.frames {
+		if w.term < term {
+			delete(a.frames, id)
+			w.passed = !w.blurred
+			close(w.done)
 		}
 	}
 }
@@ -156,6 +222,27 @@ func (a *applier) unexpect(group [16]byte) {
 	delete(a.groups, group)
 }
 
+// expectFrame registers a frame before it is sent to the leader of a term.
+func (a *applier) expectFrame(id frameID, term uint64) *frameWaiter {
+	w := &frameWaiter{term: term, done: make(chan struct{})}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.term > term {
+		w.passed = true // whoever leads now turns it away
+		close(w.done)
+	} else {
+		a.frames[id] = w
+	}
+	return w
+}
+
+// unexpectFrame gives a frame up.
+func (a *applier) unexpectFrame(id frameID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.frames, id)
+}
+
 // Snapshot freezes the machine in O(1); Persist writes while Apply goes on.
 func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
 	if a.failed {
@@ -173,8 +260,12 @@ func (a *applier) Restore(rc io.ReadCloser) error {
 	index := a.machine.Index()
 	a.mu.Lock()
 	a.restored = index
+	for _, w := range a.frames {
+		w.blurred = true
+	}
 	a.mu.Unlock()
-	a.reached(index, [16]byte{}, nil)
+	a.reached(index, 0)
+	a.renewed()
 	return nil
 }
 

@@ -28,6 +28,10 @@ type leaderClock struct {
 	base  fleet.Time // the stamp at since
 	since time.Time
 	slow  bool // nine tenths of the speed
+	// change: the next entry is to begin with a leader change. Until it is stamped the clock runs as before, then from jump.
+	change bool
+	jump   fleet.Time // what it was at jumpAt; zero: none
+	jumpAt time.Time
 	// settled is when retention may be thought of: the last leader-change entry or large correction.
 	settled time.Time
 	ahead   time.Duration // of the median, when it was last asked
@@ -40,6 +44,37 @@ func (c *leaderClock) stamp() fleet.Time {
 	return c.at(time.Now())
 }
 
+// next is the stamp of the next entry, and whether it has to begin with a leader change: a term's first one, or the first with a time
+// that jumped. Without it leases would end that nobody could renew.
+func (c *leaderClock) next() (stamp fleet.Time, change bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if c.jump != 0 {
+		c.set(c.jump+fleet.Time(now.Sub(c.jumpAt)), now)
+		c.jump = 0
+	}
+	return c.at(now), c.change
+}
+
+// changed says that the leader change is committed.
+func (c *leaderClock) changed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.jump == 0 {
+		c.change = false
+	}
+}
+
+// reach brings the clock up to a time that the log has reached already.
+func (c *leaderClock) reach(logged fleet.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); c.at(now) < logged {
+		c.base, c.since = logged, now
+	}
+}
+
 func (c *leaderClock) at(t time.Time) fleet.Time {
 	passed := t.Sub(c.since)
 	if c.slow {
@@ -48,19 +83,17 @@ func (c *leaderClock) at(t time.Time) fleet.Time {
 	return (c.base + fleet.Time(passed)).Truncate(time.Microsecond)
 }
 
-func (c *leaderClock) set(stamp fleet.Time) {
-	now := time.Now()
+func (c *leaderClock) set(stamp fleet.Time, now time.Time) {
 	c.base, c.since, c.slow, c.settled = stamp, now, false, now
 }
 
-// start begins a term: from the later of the machine's time and the median.
+// start begins a term: from the later of the machine's time and the median. What the log holds beyond that is for reach.
 func (c *leaderClock) start(ctx context.Context) {
 	median := c.median(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.node.machine.Now()
-	c.set(max(now, median))
-	c.ahead = c.base.Sub(median)
+	c.set(max(c.node.machine.Now(), median), time.Now())
+	c.change, c.jump, c.ahead = true, 0, c.base.Sub(median)
 }
 
 // run holds the stamps against the median until the term ends.
@@ -85,7 +118,7 @@ func (c *leaderClock) follow(ctx context.Context, median fleet.Time) {
 	behind := -c.ahead > jumpBehind
 	switch {
 	case behind:
-		c.set(median)
+		c.change, c.jump, c.jumpAt = true, median, now
 	case c.ahead > slowDownAhead && !c.slow:
 		c.base, c.since, c.slow = stamp, now, true
 	case c.ahead <= 0 && c.slow:
@@ -94,7 +127,7 @@ func (c *leaderClock) follow(ctx context.Context, median fleet.Time) {
 	c.mu.Unlock()
 	if behind {
 		c.node.log.Warn("this leader's stamps were behind the median of the voters' clocks: corrected", "behindSeconds", median.Sub(stamp).Seconds())
-		if _, err := c.node.proposeInternal(ctx, &fsm.LeaderChange{}); err != nil && ctx.Err() == nil {
+		if _, err := c.node.proposeInternal(ctx, &fsm.Noop{}); err != nil && ctx.Err() == nil {
 			c.node.log.Warn("proposing the corrected time", "error", err)
 		}
 	}

@@ -3,16 +3,19 @@ package cluster
 // This file tests the leader's clock in virtual time: it follows the median, never back and never in jumps forward but one.
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/lysnrai/fleet"
 )
 
 func newTestClock(stamp fleet.Time) *leaderClock {
 	c := &leaderClock{}
-	c.set(stamp)
+	c.set(stamp, time.Now())
 	return c
 }
 
@@ -60,6 +63,91 @@ func TestRetentionWaitsAnHour(t *testing.T) {
 		c.ahead = 61 * time.Second
 		if c.mayRetire() {
 			t.Error("over a minute ahead of the median: got true, want false")
+		}
+	})
+}
+
+// A time that jumps forward is first seen by an entry that begins with a leader change, and by nothing before: leases that nobody
+// could renew meanwhile are not ended by the jump.
+func TestStampsJumpWithALeaderChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestClock(1e18)
+		n := &Node{log: hclog.NewNullLogger(), closing: make(chan struct{})}
+		n.proposer = newProposer(n) // turns everything away
+		c.node = n
+		c.follow(t.Context(), fleet.Time(1e18).Add(3600))
+		if got := c.stamp(); got != 1e18 {
+			t.Errorf("before the entry: got %v, want %v", got, fleet.Time(1e18))
+		}
+		time.Sleep(2 * time.Second)
+		if got, change := c.next(); got != fleet.Time(1e18).Add(3602) || !change {
+			t.Errorf("the next entry: got %v, %t, want the median with a leader change", got, change)
+		}
+		if _, change := c.next(); !change {
+			t.Error("the entry after one that was turned away: want a leader change too")
+		}
+		c.changed()
+		if _, change := c.next(); change {
+			t.Error("the entry after that: want no other leader change")
+		}
+		if c.mayRetire() {
+			t.Error("after a jump: want retention to wait an hour")
+		}
+	})
+}
+
+// Over 5 s behind is a jump, less is not.
+func TestStampsALittleBehindStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestClock(1e18)
+		c.follow(t.Context(), fleet.Time(1e18).Add(5))
+		if got, change := c.next(); got != 1e18 || change {
+			t.Errorf("5 s behind the median: got %v, %t, want no change", got, change)
+		}
+	})
+}
+
+// A new leader starts from the log's time too, when that is ahead of the median.
+func TestStampsReachTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestClock(1e18)
+		c.reach(fleet.Time(1e18).Add(3600))
+		if got, want := c.stamp(), fleet.Time(1e18).Add(3600); got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		c.reach(1e18)
+		if got, want := c.stamp(), fleet.Time(1e18).Add(3600); got != want {
+			t.Errorf("after an earlier time: got %v, want %v", got, want)
+		}
+	})
+}
+
+// wrongClock is a wall clock that is off.
+type wrongClock time.Duration
+
+func (w wrongClock) Now() time.Time { return time.Now().Add(time.Duration(w)) }
+
+// One voter's clock that is a day ahead moves no stamp, whoever leads.
+func TestStampsFollowTheMedian(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		var nodes []*Node
+		for i, clock := range []Clock{wrongClock(24 * time.Hour), nil, nil} {
+			nodes = append(nodes, member(t, n, Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three, Clock: clock}))
+		}
+		eventually(t, "a node leads", func() bool { return leaderOf(nodes) != nil && len(known(leaderOf(nodes))) == 3 })
+		for _, name := range []string{"n1", "n2", "n3", "n1"} {
+			eventually(t, name+" leads", func() bool {
+				leader := leaderOf(nodes)
+				if leader != nil && leader.Name() != name {
+					_ = leader.TransferLeadership(t.Context(), name)
+				}
+				return leader != nil && leader.Name() == name
+			})
+			time.Sleep(time.Minute)
+			if off := leaderOf(nodes).Now().Sub(fleet.TimeOf(time.Now())).Abs(); off > time.Second {
+				t.Errorf("the stamps of %s are %v off, want those of the two good clocks", name, off)
+			}
 		}
 	})
 }

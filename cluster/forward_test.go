@@ -6,8 +6,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/lysnrai/fleet/fsm"
 )
 
 func TestFrameRoundTrip(t *testing.T) {
@@ -60,4 +63,67 @@ func TestAnswersTellWhetherItWasProposed(t *testing.T) {
 	if _, err := decodeAnswers([]byte{replyOK, 0xff}, 1); !errors.Is(err, errUnknown) {
 		t.Errorf("answers that can't be read: got %v, want %v", err, errUnknown)
 	}
+}
+
+func TestProposalsRoundTrip(t *testing.T) {
+	group := []*pending{
+		newPending(fsm.Proposal{Caller: fsm.Caller{Actor: "t1"}, Key: "k", Request: "r", Command: submit("j1")}),
+		newPending(fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: submit("j2")}),
+	}
+	payload, count, err := encodeProposals(frameID{1}, 7, group)
+	if err != nil || count != 2 {
+		t.Fatalf("encoding: got %d, %v, want 2", count, err)
+	}
+	got, err := decodeProposals(payload)
+	if err != nil || len(got.proposals) != 2 || got.frame != (frameID{1}) || got.term != 7 {
+		t.Fatalf("decoding: got %+v, %v", got, err)
+	}
+	if p := got.proposals[0]; p.Caller.Actor != "t1" || p.Key != "k" || p.Request != "r" || p.Command.(*fsm.Submit).JobID != "j1" {
+		t.Errorf("the first: got %+v, want the caller's own identity and key", p)
+	}
+}
+
+// A follower can't speak as the leader.
+func TestProposalsAsTheLeaderAreRefused(t *testing.T) {
+	payload, _, err := encodeProposals(frameID{1}, 7, []*pending{newPending(fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Noop{}})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeProposals(payload); err == nil {
+		t.Error("got no error, want a refusal")
+	}
+}
+
+// Calls of all nodes go through one leader, with one hop; what is the leader's own never leaves it; a frame of another term is
+// turned away, and so is a question to a node that doesn't lead.
+func TestCallsMakeOneHop(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		nodes := threeMembers(t, NewMemoryNetwork())
+		leader, follower := nodes[0], nodes[1]
+		for i, n := range nodes {
+			a, err := n.Propose(t.Context(), fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: submit(fmt.Sprintf("j%d", i))})
+			if err != nil || a.Err != nil {
+				t.Errorf("submitting at node %d: got %v, %v", i, err, a.Err)
+			}
+		}
+		if _, err := follower.proposeInternal(t.Context(), &fsm.Noop{}); !errors.Is(err, errNotProposed) {
+			t.Errorf("a follower proposes an internal command: got %v, want %v", err, errNotProposed)
+		}
+		to, _ := follower.leader()
+		for _, kind := range []byte{frameReadIndex, frameRemove, frameTransfer} {
+			if got := follower.serveAsk(frame{kind: kind}); got[0] != replyNotProposed {
+				t.Errorf("asking a follower with kind %d: got %d, want %d", kind, got[0], replyNotProposed)
+			}
+			l, err := nodes[2].forwarder.connect(to)
+			if err != nil || !l.alive() {
+				t.Fatalf("the link to the leader: got %v, want it to be alive", err)
+			}
+		}
+		old := newPending(fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: submit("late")})
+		old.frame, old.term = frameID{1}, to.term-1
+		leader.proposer.enqueue(old)
+		if <-old.done; !errors.Is(old.err, errNotProposed) {
+			t.Errorf("a frame of an earlier term: got %v, want %v", old.err, errNotProposed)
+		}
+	})
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/lysnrai/fleet"
-	"github.com/lysnrai/fleet/fsm"
 )
 
 // target is where a write goes.
@@ -17,6 +16,7 @@ type target struct {
 	self bool
 	id   raft.ServerID
 	addr raft.ServerAddress
+	term uint64
 }
 
 // leader is the current target; false while none is known, or while this node leads but has not applied its leader-change
@@ -33,7 +33,8 @@ func (n *Node) leader() (target, bool) {
 	if id == raft.ServerID(n.id) {
 		return target{self: true}, n.leading.Load()
 	}
-	return target{id: id, addr: addr}, true
+	// If the term is already a later one than this leader's, the leader refuses what is sent to it in that term.
+	return target{id: id, addr: addr, term: r.CurrentTerm()}, true
 }
 
 // awaitLeader waits for a leader, at most as long as given.
@@ -128,8 +129,7 @@ func (n *Node) followLeadership(notify <-chan bool) {
 func (n *Node) lead(ctx context.Context) {
 	n.clock.start(ctx)
 	for { // nothing is served, stamped or reaped before this entry is applied (hashicorp/raft #509)
-		_, err := n.commit([]fsm.Proposal{{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.LeaderChange{}}})
-		if err == nil {
+		if n.commit(nil) == nil {
 			break
 		}
 		timer := time.NewTimer(50 * time.Millisecond)
@@ -143,6 +143,7 @@ func (n *Node) lead(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	n.clock.reach(n.machine.Now())
 	n.log.Info("leading the cluster", "term", n.raft.CurrentTerm())
 	n.metrics.leaderChanges.Inc()
 	n.leading.Store(true)
@@ -155,13 +156,4 @@ func (n *Node) lead(ctx context.Context) {
 	for range cap(done) {
 		<-done
 	}
-}
-
-// proposeInternal proposes one of the leader's own commands.
-func (n *Node) proposeInternal(ctx context.Context, c fsm.Command) (fsm.Answer, error) {
-	a, err := n.Propose(ctx, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: c})
-	if err == nil && a.Err != nil {
-		err = a.Err
-	}
-	return a, err
 }

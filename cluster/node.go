@@ -40,7 +40,8 @@ type Node struct {
 	raft       *raft.Raft // set before raftUp
 	proposer   *proposer
 	forwarder  *forwarder
-	reads      *reads
+	reads      *reads // of this node
+	confirms   *reads // of the whole cluster, while this node leads
 	clock      *leaderClock
 	waiters    *waiters
 	membership *membership
@@ -104,12 +105,11 @@ func Start(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n.metrics = newMetrics(n, cfg.Metrics)
-	n.applier = &applier{
-		machine: n.machine, fatal: n.stop, news: n.spread, applied: n.metrics.applied,
-		bytes:   func(b int) { n.logBytes.Add(int64(b)) },
-		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{},
-	}
-	n.proposer, n.forwarder, n.reads = newProposer(n), newForwarder(n), &reads{node: n}
+	n.applier = newApplier(n.machine)
+	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
+	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
+	n.proposer, n.forwarder = newProposer(n), newForwarder(n)
+	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters = &leaderClock{node: n}, newWaiters(n)
 	n.membership = &membership{
 		cfg: &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
@@ -288,6 +288,17 @@ func (n *Node) spread(news fsm.News) {
 	case n.deadlines <- struct{}{}:
 	default:
 	}
+}
+
+// spreadAll tells everybody that the whole state is another: a snapshot brought it.
+func (n *Node) spreadAll() {
+	n.waiters.notifyAll()
+	n.mu.Lock()
+	for product, ch := range n.feeds {
+		close(ch)
+		delete(n.feeds, product)
+	}
+	n.mu.Unlock()
 }
 
 // FeedChanged is closed when the product's feed on this node grows. Take it before reading the feed.

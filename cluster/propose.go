@@ -34,12 +34,15 @@ var errUnknown = errors.New("outcome unknown")
 // pending is some proposals that wait together: one of a local caller, or a frame of a follower.
 type pending struct {
 	proposals []fsm.Proposal
-	size      int // encoded bytes, about
+	size      int     // encoded bytes, about
+	frame     frameID // zero: of a local caller
+	term      uint64  // of a frame: it may only be proposed in this one
 	answers   []fsm.Answer
 	err       error // errNotProposed or errUnknown
 	done      chan struct{}
 }
 
+// newPending is what a local caller waits for.
 func newPending(proposals ...fsm.Proposal) *pending {
 	p := &pending{proposals: proposals, done: make(chan struct{})}
 	for i := range proposals {
@@ -91,6 +94,27 @@ func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) 
 			return fsm.Answer{}, unknownOutcome(w.err.Error())
 		}
 	}
+}
+
+// proposeInternal proposes one of the leader's own commands. It never leaves this node: the error wraps errNotProposed if this node
+// does not lead.
+func (n *Node) proposeInternal(ctx context.Context, c fsm.Command) (fsm.Answer, error) {
+	w := newPending(fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: c})
+	n.proposer.enqueue(w)
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return fsm.Answer{}, context.Cause(ctx)
+	case <-n.closing:
+		return fsm.Answer{}, errUnknown
+	}
+	switch {
+	case w.err != nil:
+		return fsm.Answer{}, w.err
+	case w.answers[0].Err != nil:
+		return w.answers[0], w.answers[0].Err
+	}
+	return w.answers[0], nil
 }
 
 func unknownOutcome(why string) *fleet.Error {
@@ -173,32 +197,63 @@ func (pr *proposer) run() {
 				return
 			}
 		}
-		var proposals []fsm.Proposal
-		for _, w := range group {
-			proposals = append(proposals, w.proposals...)
-		}
-		pr.node.metrics.batch.Observe(float64(len(proposals)))
-		answers, err := pr.node.commit(proposals)
-		for _, w := range group {
-			if err != nil {
-				w.finish(nil, err)
-				continue
-			}
-			w.finish(answers[:len(w.proposals):len(w.proposals)], nil)
-			answers = answers[len(w.proposals):]
-		}
+		_ = pr.node.commit(group) // each of the group hears it
 	}
 }
 
-// commit puts one entry into the log and waits for its answers. The error is errNotProposed or wraps errUnknown.
-func (n *Node) commit(proposals []fsm.Proposal) ([]fsm.Answer, error) {
-	e := &fsm.Entry{Stamp: n.clock.stamp(), Proposals: proposals}
+// commit puts a group into one entry and answers each of it. The error is nil, or errNotProposed, or wraps errUnknown.
+func (n *Node) commit(group []*pending) error {
+	head := envelope{term: n.raft.CurrentTerm()}
+	stamp, change := n.clock.next()
+	e := &fsm.Entry{Stamp: stamp}
+	if change { // first, so that nothing sees the new time without it
+		e.Proposals = append(e.Proposals, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.LeaderChange{}})
+	}
+	taken := make([]placed, 0, len(group))
+	for _, w := range group {
+		at := placed{w.frame, uint64(len(e.Proposals)), uint64(len(w.proposals))}
+		if w.term != 0 && w.term != head.term {
+			at.count = 0 // its sender is about to hear of a later term, and sends it again
+			w.finish(nil, errNotProposed)
+		} else {
+			e.Proposals = append(e.Proposals, w.proposals...)
+			if w.frame != (frameID{}) {
+				head.frames = append(head.frames, at)
+			}
+		}
+		taken = append(taken, at)
+	}
+	if len(e.Proposals) == 0 {
+		return nil
+	}
+	n.metrics.batch.Observe(float64(len(e.Proposals)))
+	answers, err := n.replicate(&head, e)
+	if err == nil && change {
+		n.clock.changed()
+	}
+	for i, w := range group {
+		switch share, ok := taken[i].of(answers); {
+		case taken[i].count == 0:
+		case err != nil:
+			w.finish(nil, err)
+		case !ok:
+			w.finish(nil, errUnknown)
+		default:
+			w.finish(share, nil)
+		}
+	}
+	return err
+}
+
+// replicate puts one entry into the log and waits for its answers. The error is errNotProposed or wraps errUnknown.
+func (n *Node) replicate(head *envelope, e *fsm.Entry) ([]fsm.Answer, error) {
 	rand.Read(e.Group[:]) //nolint:errcheck // crypto/rand.Read never returns an error
-	data, err := fsm.EncodeEntry(e)
+	body, err := fsm.EncodeEntry(e)
 	if err != nil {
 		n.log.Error("encoding an entry", "error", err)
 		return nil, errNotProposed
 	}
+	data := append(head.append(make([]byte, 0, len(body)+64)), body...)
 	g := n.applier.expect(e.Group)
 	defer n.applier.unexpect(e.Group)
 	f := n.raft.Apply(data, 0)
@@ -210,7 +265,7 @@ func (n *Node) commit(proposals []fsm.Proposal) ([]fsm.Answer, error) {
 	}()
 	select {
 	case <-g.done:
-		return g.answers, nil
+		return g.outcome()
 	case err := <-failed:
 		return n.resolve(e.Group, g, f, err)
 	case <-n.closing:
@@ -237,6 +292,11 @@ func (n *Node) resolve(group [16]byte, g *groupWaiter, f raft.ApplyFuture, err e
 	case <-n.closing:
 		return nil, errUnknown
 	}
+	return g.outcome()
+}
+
+// outcome is what became of a group, once done is closed.
+func (g *groupWaiter) outcome() ([]fsm.Answer, error) {
 	switch {
 	case g.answers != nil:
 		return g.answers, nil

@@ -76,7 +76,8 @@ func (n *Node) awaitIndex(ctx context.Context, index uint64) error {
 
 // reads finds read indexes, one round for all reads that wait. A read never joins a round that began before it.
 type reads struct {
-	node *Node
+	node  *Node
+	round func() (uint64, error)
 
 	mu      sync.Mutex // guards what follows
 	next    *readRound
@@ -122,17 +123,17 @@ func (r *reads) run() {
 			return
 		}
 		r.mu.Unlock()
-		round.index, round.err = r.node.readIndex()
+		round.index, round.err = r.round()
 		close(round.done)
 	}
 }
 
-// readIndex is one round: here if this node leads, else at the leader.
+// readIndex is one round of this node's own reads: here if this node leads, else at the leader.
 func (n *Node) readIndex() (index uint64, err error) {
 	ctx, cancel := context.WithTimeout(n.lifetime, leaderWait)
 	defer cancel()
 	b, err := n.askLeader(ctx, frameReadIndex, nil, func(ctx context.Context) error {
-		index, err = n.leaderReadIndex(ctx)
+		index, err = n.confirms.index(ctx)
 		return err
 	})
 	switch {
@@ -148,30 +149,33 @@ func (n *Node) readIndex() (index uint64, err error) {
 	return index, nil
 }
 
-// leaderReadIndex takes the commit index first and confirms leadership after (hashicorp/raft #603). All entries of this
-// term at or above the leader-change entry reach the machine, so that it can be waited for. With a non-voter in the
-// configuration raft's own confirmation counts it as if it could vote, so an empty command is committed instead.
-func (n *Node) leaderReadIndex(ctx context.Context) (uint64, error) {
+// confirmedIndex is one round of the leader's: for its own reads and for those of the followers. It takes the commit index first and
+// confirms leadership after (hashicorp/raft #603). All entries of this term at or above the leader-change entry reach the machine, so
+// that it can be waited for. With a non-voter in the configuration raft's own confirmation counts it as if it could vote, so an empty
+// command is committed instead. Every error is errNotProposed: a read can be asked again.
+func (n *Node) confirmedIndex() (uint64, error) {
+	ctx, cancel := context.WithTimeout(n.lifetime, leaderWait)
+	defer cancel()
 	if !n.leading.Load() {
 		return 0, errNotProposed
 	}
 	if n.hasNonvoter() {
 		a, err := n.proposeInternal(ctx, &fsm.Noop{})
-		return a.Index, err
-	}
-	index := n.raft.CommitIndex()
-	verified := make(chan error, 1)
-	f := n.raft.VerifyLeader()
-	go func() { verified <- f.Error() }() // a leader whose disk hangs never answers
-	select {
-	case err := <-verified:
 		if err != nil {
 			return 0, errNotProposed
 		}
-		return index, nil
-	case <-ctx.Done():
-		return 0, errNotProposed
-	case <-n.closing:
-		return 0, errNotProposed
+		return a.Index, nil
 	}
+	index := n.raft.CommitIndex()
+	verified := make(chan error, 1)
+	go func() { verified <- n.raft.VerifyLeader().Error() }() // a leader whose disk hangs never answers
+	select {
+	case err := <-verified:
+		if err == nil {
+			return index, nil
+		}
+	case <-ctx.Done():
+	case <-n.closing:
+	}
+	return 0, errNotProposed
 }

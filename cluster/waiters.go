@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -197,6 +198,14 @@ func (ws *waiters) handOn(w *waiter) {
 	w.promised = ""
 	ws.mu.Unlock()
 	ws.notify(w.product)
+}
+
+// notifyAll says that there may be something to claim everywhere.
+func (ws *waiters) notifyAll() {
+	ws.mu.Lock()
+	products := slices.Collect(maps.Keys(ws.lines))
+	ws.mu.Unlock()
+	ws.notify(products...)
 }
 
 // notify says that there may be something to claim in these products. It does not block.

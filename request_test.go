@@ -31,6 +31,7 @@ func TestRequestLimits(t *testing.T) {
 		{"negative cost", &Report{LeaseEpoch: held, Insights: &Insights{CostUSD: of(USD(-1))}}, "insights.costUsd"},
 		{"model", &Report{LeaseEpoch: held, Insights: &Insights{Model: of(long(MaxName + 1))}}, "insights.model"},
 		{"operator's report", &Report{Stage: Shipped, Reason: "r", Checkpoint: &Checkpoint{}, Result: `1`, VerifyResult: `{}`}, ""},
+		{"operator's failure without a reason", &Report{Stage: Failed}, ""},
 		{"operator's exit", &Report{Exit: of(int64(0))}, "exit"},
 		{"operator's insights", &Report{Insights: &Insights{}}, "insights"},
 		{"one report of many", &JobReport{JobID: "j", Report: Report{LeaseEpoch: held}}, ""},

@@ -18,7 +18,7 @@ func (r *Report) Validate() []FieldError {
 		oneOf(&p, "stage", r.Stage, Stages[:]...)
 	}
 	p.text("reason", r.Reason)
-	if r.Stage == Failed && r.Reason == "" {
+	if r.Stage == Failed && r.Reason == "" && r.LeaseEpoch != nil {
 		p.add("reason", "failed needs one: it decides about a retry")
 	}
 	p.checkpoint("checkpoint", r.Checkpoint)

@@ -17,7 +17,7 @@ import (
 
 func TestEntriesComeBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		d := &draws{t: t, time: epoch}
+		d := newDraws(t)
 		e := d.entry()
 		copy(e.Group[:], "0123456789abcdef")
 		b, err := EncodeEntry(e)

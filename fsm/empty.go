@@ -13,6 +13,12 @@ func fillEmpty(doc any) {
 		for i := range d.Submissions {
 			fillSubmission(&d.Submissions[i])
 		}
+	case *Heartbeat:
+		for _, list := range []*fleet.Strings{d.Heartbeat.Capabilities, d.Heartbeat.Engines} {
+			if list != nil && *list == nil {
+				*list = fleet.Strings{}
+			}
+		}
 	case *CreateToken:
 		fill(&d.Request.Roles)
 		fill(&d.Request.Products)

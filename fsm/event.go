@@ -10,9 +10,6 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-// maxRemarks bounds the comments and artifacts of a job.
-const maxRemarks = 10_000
-
 // record appends an event to a job and to the product's feed.
 func (tx *tx) record(r *record, t fleet.EventType, data fleet.JSON) *fleet.Event {
 	e := &fleet.Event{
@@ -72,8 +69,8 @@ func (tx *tx) remarked(id string, epoch *uint64) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.remarks >= maxRemarks {
-		e := fleet.Errorf(fleet.QuotaExceeded, "job %s has %d comments and artifacts, the most is %d", id, r.remarks, maxRemarks)
+	if r.remarks >= fleet.MaxRecords {
+		e := fleet.Errorf(fleet.QuotaExceeded, "job %s has %d comments and artifacts, the most is %d", id, r.remarks, fleet.MaxRecords)
 		e.RetryAfterSeconds = quotaRetrySeconds
 		return nil, e
 	}

@@ -10,9 +10,8 @@ import (
 )
 
 const (
-	defaultHeartbeatSeconds = 15
-	silentHeartbeats        = 3             // missed heartbeats after which a factory is silent
-	forgetSeconds           = 7 * 24 * 3600 // of silence after which a factory that holds nothing is forgotten
+	silentHeartbeats = 3             // missed heartbeats after which a factory is silent
+	forgetSeconds    = 7 * 24 * 3600 // of silence after which a factory that holds nothing is forgotten
 )
 
 func (c *Heartbeat) apply(tx *tx) (Result, error) {
@@ -26,7 +25,7 @@ func (c *Heartbeat) apply(tx *tx) (Result, error) {
 		tx.found()
 		tx.p.factories.Set(q.FactoryID, &factory{doc: &fleet.Factory{
 			FactoryID: q.FactoryID, ProductID: tx.p.id, Descriptor: "{}", Capabilities: []string{},
-			Health: fleet.HealthOK, SeatLimit: 1, HeartbeatSeconds: defaultHeartbeatSeconds,
+			Health: fleet.HealthOK, SeatLimit: fleet.DefaultSeats, HeartbeatSeconds: fleet.DefaultHeartbeatSeconds,
 		}})
 	}
 	f := tx.editFactory(q.FactoryID)

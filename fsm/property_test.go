@@ -4,7 +4,6 @@ package fsm
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -12,147 +11,6 @@ import (
 
 	"github.com/lysnrai/fleet"
 )
-
-// draws makes entries of a small world, where ids and keys collide often.
-type draws struct {
-	t    *rapid.T
-	ids  int
-	time fleet.Time
-}
-
-func (d *draws) job() string {
-	return fmt.Sprintf("j%d", rapid.IntRange(1, max(1, d.ids)).Draw(d.t, "job"))
-}
-
-func (d *draws) factory() string {
-	return rapid.SampledFrom([]string{"f1", "f2", "f3"}).Draw(d.t, "factory")
-}
-
-func (d *draws) epoch() *uint64 {
-	e := rapid.Uint64Range(1, 4).Draw(d.t, "epoch")
-	return &e
-}
-
-func (d *draws) capabilities() []string {
-	return rapid.SampledFrom([][]string{nil, {"go"}, {"go", "linux"}, {"gpu"}}).Draw(d.t, "capabilities")
-}
-
-func (d *draws) submission() fleet.Submission {
-	s := fleet.Submission{
-		BodyMd:       rapid.SampledFrom([]string{"one", "two"}).Draw(d.t, "body"),
-		Priority:     rapid.SampledFrom(fleet.Priorities[:]).Draw(d.t, "priority"),
-		Capabilities: d.capabilities(),
-	}
-	if rapid.Bool().Draw(d.t, "keyed") {
-		s.IdempotencyKey = rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(d.t, "key")
-	}
-	if rapid.IntRange(0, 9).Draw(d.t, "kind") == 0 {
-		s.Kind, s.Capabilities = fleet.Composite, nil
-	} else if rapid.IntRange(0, 2).Draw(d.t, "has deps") == 0 {
-		s.Deps = []string{rapid.SampledFrom([]string{"key:a", "key:b", d.job()}).Draw(d.t, "dep")}
-		s.DepsMode = rapid.SampledFrom([]fleet.DepsMode{fleet.Hard, fleet.Soft}).Draw(d.t, "mode")
-	}
-	if rapid.IntRange(0, 3).Draw(d.t, "has parent") == 0 {
-		s.ParentID = d.job()
-	}
-	if rapid.IntRange(0, 2).Draw(d.t, "has retry") == 0 {
-		losses := rapid.Int64Range(1, 2).Draw(d.t, "losses")
-		s.Retry = &fleet.Retry{Max: rapid.Int64Range(0, 2).Draw(d.t, "max"), Backoff: rapid.Int64Range(0, 30).Draw(d.t, "backoff"), MaxLeaseLosses: &losses}
-	}
-	if rapid.IntRange(0, 4).Draw(d.t, "has budget") == 0 {
-		usd, wall := fleet.USD(rapid.Int64Range(0, 3).Draw(d.t, "usd")*1e9), rapid.Int64Range(1, 60).Draw(d.t, "wall")
-		s.Budget = &fleet.Budget{USD: &usd, Wall: &wall}
-	}
-	if rapid.IntRange(0, 5).Draw(d.t, "delayed") == 0 {
-		s.NotBefore = d.time.Add(rapid.Int64Range(1, 60).Draw(d.t, "after"))
-	}
-	s.Normalize()
-	return s
-}
-
-func (d *draws) report() fleet.Report {
-	r := fleet.Report{
-		Stage:  rapid.SampledFrom([]fleet.Stage{"", fleet.Building, fleet.Review, fleet.Testing, fleet.Shipped, fleet.Failed, fleet.Queued}).Draw(d.t, "stage"),
-		Reason: "r",
-	}
-	if rapid.Bool().Draw(d.t, "cost") {
-		usd := fleet.USD(rapid.Int64Range(0, 2).Draw(d.t, "usd") * 1e9)
-		r.Insights = &fleet.Insights{CostUSD: &usd}
-	}
-	if rapid.IntRange(0, 3).Draw(d.t, "checkpoint") == 0 {
-		r.Checkpoint = &fleet.Checkpoint{WipCommit: "c"}
-	}
-	return r
-}
-
-func (d *draws) newID() string { d.ids++; return fmt.Sprintf("j%d", d.ids) }
-
-// command draws any command, as likely to be refused as not.
-func (d *draws) command() Command {
-	switch rapid.IntRange(0, 16).Draw(d.t, "command") {
-	case 0, 1, 2:
-		return &Submit{ProductID: "p", JobID: d.newID(), Submission: d.submission()}
-	case 3:
-		b := &SubmitBatch{ProductID: "p"}
-		keys := map[string]bool{}
-		for range rapid.IntRange(1, 4).Draw(d.t, "jobs") {
-			s := d.submission()
-			if keys[s.IdempotencyKey] {
-				s.IdempotencyKey = ""
-			}
-			keys[s.IdempotencyKey] = true
-			b.JobIDs, b.Submissions = append(b.JobIDs, d.newID()), append(b.Submissions, s)
-		}
-		return b
-	case 4, 5:
-		return &Claim{ProductID: "p", FactoryID: d.factory(), LeaseSeconds: rapid.Int64Range(1, 60).Draw(d.t, "lease")}
-	case 6:
-		return &ClaimBatch{ProductID: "p", FactoryID: d.factory(), LeaseSeconds: 30, Max: rapid.Int64Range(1, 3).Draw(d.t, "max")}
-	case 7, 8:
-		r := d.report()
-		r.LeaseEpoch = d.epoch()
-		return &Patch{ProductID: "p", JobID: d.job(), Report: r}
-	case 9:
-		return &OperatorPatch{ProductID: "p", JobID: d.job(), IfMatch: IfMatch{Any: true}, Report: fleet.Report{Stage: d.report().Stage, Reason: "r"}}
-	case 10:
-		return &Renew{ProductID: "p", JobID: d.job(), LeaseEpoch: *d.epoch()}
-	case 11:
-		return &Release{ProductID: "p", JobID: d.job(), LeaseEpoch: *d.epoch(), DelaySeconds: rapid.Int64Range(0, 5).Draw(d.t, "delay")}
-	case 12:
-		return &Cancel{ProductID: "p", JobID: d.job()}
-	case 13:
-		return &Requeue{ProductID: "p", JobID: d.job()}
-	case 14:
-		caps, seats := fleet.Strings{"go", "linux"}, rapid.Int64Range(1, 4).Draw(d.t, "seats")
-		return &Heartbeat{ProductID: "p", Heartbeat: fleet.HeartbeatRequest{FactoryID: d.factory(), Capabilities: &caps, SeatLimit: &seats}}
-	case 15:
-		return &LeaderChange{}
-	default:
-		return &Reap{Limit: rapid.Int64Range(1, 3).Draw(d.t, "limit"), RetentionSeconds: rapid.SampledFrom([]int64{0, 100}).Draw(d.t, "retention")}
-	}
-}
-
-// log draws entries whose stamps mostly go forward.
-func (d *draws) log(n int) []*Entry {
-	d.time = epoch
-	var log []*Entry
-	for range rapid.IntRange(1, n).Draw(d.t, "entries") {
-		d.time += fleet.Time(rapid.SampledFrom([]int64{0, 1, 5, 31, 61, -10}).Draw(d.t, "seconds")) * 1e9
-		e := &Entry{Stamp: d.time}
-		for range rapid.IntRange(1, 3).Draw(d.t, "proposals") {
-			c := d.command()
-			p := Proposal{Caller: Caller{ActorRoot}, Command: c}
-			if c.role() == "" {
-				p.Caller.Actor = ActorFleet
-			} else if rapid.IntRange(0, 3).Draw(d.t, "with key") == 0 {
-				p.Key, p.Request = rapid.SampledFrom([]string{"k1", "k2", "k3"}).Draw(d.t, "idempotency key"), fmt.Sprintf("%T", c)
-			}
-			e.Proposals = append(e.Proposals, p)
-		}
-		log = append(log, e)
-	}
-	return log
-}
 
 func replay(t fataler, m *Machine, log []*Entry, from int) *Machine {
 	for i, e := range log {
@@ -184,7 +42,7 @@ func snapshotOf(t fataler, m *Machine) []byte {
 // Two replicas that applied the same log hold byte-identical state.
 func TestReplicasAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		log := (&draws{t: t}).log(60)
+		log := newDraws(t).log(60)
 		a, b := replay(t, New(), log, 0), replay(t, New(), log, 0)
 		if a.Hash() != b.Hash() || !bytes.Equal(snapshotOf(t, a), snapshotOf(t, b)) {
 			t.Fatalf("two replicas of one log differ")
@@ -195,7 +53,7 @@ func TestReplicasAgree(t *testing.T) {
 // A replica restored from a snapshot at any cut ends in the same bytes as one that applied the whole log.
 func TestRestoredReplicaAgrees(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		log := (&draws{t: t}).log(60)
+		log := newDraws(t).log(60)
 		cut := rapid.IntRange(0, len(log)).Draw(t, "cut")
 		whole, half := replay(t, New(), log, 0), replay(t, New(), log[:cut], 0)
 		restored := New()
@@ -217,7 +75,7 @@ func TestRestoredReplicaAgrees(t *testing.T) {
 func TestInvariantsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, epochs := New(), map[string]uint64{}
-		for i, e := range (&draws{t: t}).log(60) {
+		for i, e := range newDraws(t).log(60) {
 			claim, alone := e.Proposals[0].Command.(*Claim)
 			var want string
 			if alone = alone && len(e.Proposals) == 1 && e.Proposals[0].Key == ""; alone {
@@ -352,12 +210,73 @@ func check(t *rapid.T, m *Machine, epochs map[string]uint64) {
 		}
 		return true
 	})
+	checkDeadlines(t, m)
 	last := uint64(0)
 	p.feed.Scan(func(i uint64, e *fleet.Event) bool {
 		if i != e.Index || i <= last {
 			t.Fatalf("the feed is out of order at %d", i)
 		}
 		last = i
+		return true
+	})
+}
+
+// checkDeadlines holds the index of deadlines to what is there: each deadline belongs to something that waits for it, and
+// nothing that waits for one lacks it.
+func checkDeadlines(t *rapid.T, m *Machine) {
+	st, want := m.st, map[deadline]bool{}
+	st.products.Scan(func(product string, p *product) bool {
+		add := func(at fleet.Time, kind deadlineKind, id string) {
+			if at != 0 {
+				want[deadline{at, kind, product, id}] = true
+			}
+		}
+		p.jobs.Scan(func(id string, r *record) bool {
+			for kind, at := range r.due {
+				add(at, deadlineKind(kind), id)
+			}
+			if (r.due[dueLease] != 0) != r.held() || (r.due[dueWaiting] != 0) != (r.waiting != nil) {
+				t.Fatalf("%s: held %t, waiting %v, due %v", id, r.held(), r.waiting, r.due)
+			}
+			if wall := r.held() && r.job.Budget != nil && r.job.Budget.Wall != nil; wall != (r.due[dueWall] != 0) {
+				t.Fatalf("%s: wall %t, due %v", id, wall, r.due)
+			}
+			if r.job.Stage.Terminal() && p.purgeable(r) {
+				if _, ok := st.ended.Get(r.ending()); !ok {
+					t.Fatalf("%s could be purged, and nothing looks at it", id)
+				}
+			}
+			return true
+		})
+		p.factories.Scan(func(id string, f *factory) bool {
+			add(f.silent, dueFactory, id)
+			add(f.forget, dueForget, id)
+			if f.silent == 0 && !f.doc.Stale || f.forget == 0 && f.doc.ActiveLeases == 0 {
+				t.Fatalf("%s is looked at by nothing: silent %d, forget %d", id, f.silent, f.forget)
+			}
+			return true
+		})
+		return true
+	})
+	st.tokens.Scan(func(id string, x *token) bool {
+		if x.doc.ExpiresAt != 0 {
+			want[deadline{x.doc.ExpiresAt, dueToken, "", id}] = true
+		}
+		return true
+	})
+	st.deadlines.Scan(func(d deadline) bool {
+		if !want[d] {
+			t.Fatalf("nothing waits for %+v", d)
+		}
+		return true
+	})
+	if st.deadlines.Len() != len(want) {
+		t.Fatalf("%d deadlines, want %d", st.deadlines.Len(), len(want))
+	}
+	st.ended.Scan(func(d deadline) bool {
+		if r, ok := st.record(d.product, d.id); !ok || r.ending() != d || !r.job.Stage.Terminal() {
+			t.Fatalf("%+v is kept for what did not end then", d)
+		}
 		return true
 	})
 }

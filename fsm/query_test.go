@@ -15,7 +15,7 @@ import (
 // Whatever index a filter follows, it finds what a look at every job finds, in pages of any size.
 func TestListsAgreeWithAFullScan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		d, m := &draws{t: t}, New()
+		d, m := newDraws(t), New()
 		replay(t, m, d.log(60), 0)
 		yes, no := true, false
 		f := JobFilter{

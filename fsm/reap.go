@@ -124,14 +124,12 @@ func (tx *tx) purge(id string) {
 	p.jobs.Delete(id)
 	p.bySeq.Delete(r.seq)
 	p.stages[j.Stage.Index()].Delete(r.seq)
-	p.children.Delete(edge{j.ParentID, r.seq, id})
+	p.children.Delete(edge{j.ParentID, r.seq, id}) // its own children keep theirs: parentId stays as a word
 	if owner, ok := p.byKey.Get(j.IdempotencyKey); ok && owner == id {
 		p.byKey.Delete(j.IdempotencyKey)
 	}
 	for _, child := range p.childIDs(id) {
-		c, _ := p.jobs.Get(child)
-		p.children.Delete(edge{id, c.seq, child})
-		if c.job.Stage.Terminal() {
+		if c, _ := p.jobs.Get(child); c.job.Stage.Terminal() {
 			tx.st.ended.Set(c.ending())
 		}
 	}

@@ -44,7 +44,7 @@ func (st *state) record(product, id string) (*record, bool) {
 func (st *state) rebuildDue(d deadline) error {
 	switch d.kind {
 	case dueLease, dueWaiting, dueWall:
-		if r, ok := st.record(d.product, d.id); ok {
+		if r, ok := st.record(d.product, d.id); ok && r.due[d.kind] == 0 && (d.kind == dueWaiting && r.waiting != nil || d.kind != dueWaiting && r.held()) {
 			r.due[d.kind] = d.at
 			return nil
 		}
@@ -93,11 +93,11 @@ func (p *product) rebuildJob(id string, r *record) error {
 	if r.parked() {
 		p.parked.Set(r.seq, id)
 	}
-	if parent, ok := p.jobs.Get(j.ParentID); ok {
-		if parent.group == nil {
-			return fmt.Errorf("job %s is a child of %s, which is no composite", id, j.ParentID)
-		}
+	if j.ParentID != "" {
 		p.children.Set(edge{j.ParentID, r.seq, id})
+	}
+	if parent, ok := p.jobs.Get(j.ParentID); ok && (parent.group == nil || r.group != nil && r.group.depth != parent.group.depth+1) {
+		return fmt.Errorf("job %s is no child of %s", id, j.ParentID)
 	}
 	for _, dep := range r.deps {
 		p.dependents.Set(edge{dep, r.seq, id})

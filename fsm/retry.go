@@ -8,17 +8,12 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-const (
-	defaultLeaseLosses = 5
-	maxBackoff         = 3600 // seconds
-)
-
 // maxLosses is which lost lease in a row is too many: a job that kills its host must not go through the whole fleet.
 func maxLosses(j *fleet.Job) int64 {
 	if j.Retry != nil && j.Retry.MaxLeaseLosses != nil {
 		return *j.Retry.MaxLeaseLosses
 	}
-	return defaultLeaseLosses
+	return fleet.DefaultLeaseLosses
 }
 
 // retry counts a reported failure, and decides by the job's policy what comes of it.
@@ -44,11 +39,11 @@ func (tx *tx) retry(r *record, reason string, data object) {
 
 // backoff doubles with each failure, in seconds, up to an hour.
 func backoff(first, failures int64) int64 {
-	for ; failures > 1 && first < maxBackoff; failures-- {
+	for ; failures > 1 && first < fleet.MaxBackoffSeconds; failures-- {
 		if first == 0 {
 			return 0
 		}
 		first *= 2
 	}
-	return min(first, maxBackoff)
+	return min(first, fleet.MaxBackoffSeconds)
 }

@@ -17,50 +17,6 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-// anyCommand draws from all commands that leave something in a table.
-func (d *draws) anyCommand() Command {
-	id := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(d.t, "id")
-	switch rapid.IntRange(0, 15).Draw(d.t, "kind of command") {
-	case 0:
-		r := fleet.TokenRequest{Roles: []fleet.Role{fleet.RoleFactory}, Products: []string{}}
-		if rapid.Bool().Draw(d.t, "expires") {
-			r.ExpiresAt = d.time.Add(rapid.Int64Range(1, 100).Draw(d.t, "lives"))
-		}
-		return &CreateToken{ID: id, Hash: bytes.Repeat([]byte(id), 32), Request: r}
-	case 1:
-		return &DeleteToken{ID: id}
-	case 2:
-		return &PutServer{Server: Server{ID: id, Name: rapid.SampledFrom([]string{"n1", "n2"}).Draw(d.t, "name"), HTTPAddr: "h:1", NodeAddr: "h:2"}}
-	case 3:
-		return &RemoveServer{ID: id}
-	case 4:
-		return &Bootstrap{ClusterID: "cluster-" + id}
-	case 5:
-		return &PutProfile{ProductID: "p", Name: id, Snapshot: fleet.JSON(fmt.Sprintf(`{"n":%d}`, rapid.IntRange(1, 3).Draw(d.t, "snapshot")))}
-	case 6:
-		return &Comment{ProductID: "p", JobID: d.job(), Data: fleet.JSON(`{"text":"` + strings.Repeat("long ", 30) + `"}`)}
-	case 7:
-		return &AddArtifact{ProductID: "p", JobID: d.job(), Request: fleet.ArtifactRequest{Name: id, Kind: "log", URI: "https://example.com"}}
-	}
-	return d.command()
-}
-
-// entry draws one entry of anyCommand.
-func (d *draws) entry() *Entry {
-	d.time += fleet.Time(rapid.SampledFrom([]int64{0, 1, 5, 31, 61, 301, -10}).Draw(d.t, "seconds")) * 1e9
-	e := &Entry{Stamp: d.time}
-	for range rapid.IntRange(1, 2).Draw(d.t, "proposals") {
-		p := Proposal{Caller: Caller{ActorRoot}, Command: d.anyCommand()}
-		if p.Command.role() == "" {
-			p.Caller.Actor = ActorFleet
-		} else if rapid.Bool().Draw(d.t, "with key") {
-			p.Key, p.Request = rapid.SampledFrom([]string{"k1", "k2", "k3", "k4"}).Draw(d.t, "idempotency key"), fmt.Sprintf("%T", p.Command)
-		}
-		e.Proposals = append(e.Proposals, p)
-	}
-	return e
-}
-
 func restored(t fataler, file []byte) *Machine {
 	m := New()
 	if err := m.Restore(bytes.NewReader(file)); err != nil {
@@ -72,9 +28,8 @@ func restored(t fataler, file []byte) *Machine {
 // A replica restored at every index of a history has the same tables and indexes, and goes on alike.
 func TestRestoreAtEveryIndex(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		d, m := &draws{t: t, time: epoch}, New()
-		for i := range rapid.IntRange(1, 40).Draw(t, "entries") {
-			e := d.entry()
+		d, m := newDraws(t), New()
+		for i, e := range d.log(40) {
 			replica := restored(t, snapshotOf(t, m))
 			if replica.Hash() != m.Hash() {
 				t.Fatalf("restored before entry %d, a replica differs at once", i)

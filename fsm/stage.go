@@ -126,7 +126,7 @@ func (tx *tx) note(r *record, q *fleet.Report, data object) {
 func (tx *tx) ship(r *record, data object) {
 	tx.setStage(r, fleet.Shipped)
 	j := tx.editJob(r)
-	j.Reason = ""
+	j.Reason, j.LeaseLosses = "", 0
 	tx.record(r, fleet.EventShipped, data.end())
 }
 

@@ -67,7 +67,7 @@ type record struct {
 	lease     *fleet.Lease
 	seq       uint64   // place in submission order
 	content   [32]byte // hash of what was submitted
-	deps      []string // job ids of job.Deps, in their order
+	deps      []string // job ids that job.Deps name, in their order, each once
 	unmet     int      // how many of them are not met
 	waiting   *waiting // not claimable before
 	key       sortKey  // its place in the queue, fixed when it was submitted

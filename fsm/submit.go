@@ -9,12 +9,6 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-const (
-	maxDepth       = 16     // composites on a path from the top
-	maxDescendants = 10_000 // of a composite
-	maxSignatures  = 10_000 // requirement signatures in a product's line
-)
-
 func (c *Submit) apply(tx *tx) (Result, error) {
 	results, err := tx.submit([]string{c.JobID}, []fleet.Submission{c.Submission}, func(_ int, f string) string { return f })
 	if err != nil {
@@ -116,6 +110,10 @@ func (pl *plan) want(w *wanted) error {
 		}
 		pl.keys[key] = w.id
 	}
+	_, exists := pl.p.jobs.Get(w.id)
+	if _, twice := pl.byID[w.id]; w.outcome == fleet.Created && (exists || twice) {
+		return fleet.Errorf(fleet.Internal, "job id %s is not new", w.id)
+	}
 	if w.outcome != fleet.Existing {
 		pl.byID[w.id] = w
 	}
@@ -171,16 +169,16 @@ func (pl *plan) judgeParent(w *wanted) error {
 	if above, ok := pl.p.cancelledAbove(id); ok {
 		return fleet.Errorf(fleet.IllegalTransition, "composite %s is cancelled: it takes no children until it is requeued", above)
 	}
-	if w.sub.Kind == fleet.Composite && parent.group.depth+1 >= maxDepth {
-		return fleet.InvalidField(w.field("parentId"), "composites are at most %d deep, and %s is the %dth", maxDepth, id, parent.group.depth+1)
+	if w.sub.Kind == fleet.Composite && parent.group.depth+1 >= fleet.MaxDepth {
+		return fleet.InvalidField(w.field("parentId"), "composites are at most %d deep, and %s is the %dth", fleet.MaxDepth, id, parent.group.depth+1)
 	}
 	for up := id; up != ""; {
 		r, ok := pl.p.jobs.Get(up)
 		if !ok {
 			break
 		}
-		if pl.added[up]++; r.group.descendants+pl.added[up] > maxDescendants {
-			return fleet.InvalidField(w.field("parentId"), "composite %s has %d descendants, the most is %d", up, r.group.descendants, maxDescendants)
+		if pl.added[up]++; r.group.descendants+pl.added[up] > fleet.MaxDescendants {
+			return fleet.InvalidField(w.field("parentId"), "composite %s has %d descendants, the most is %d", up, r.group.descendants, fleet.MaxDescendants)
 		}
 		up = r.job.ParentID
 	}
@@ -196,8 +194,8 @@ func (pl *plan) judgeSignature(w *wanted) error {
 		return nil
 	}
 	pl.signatures[s] = struct{}{}
-	if n := pl.p.signatures.Len() + len(pl.signatures); n > maxSignatures {
-		err := fleet.Errorf(fleet.QuotaExceeded, "the queued jobs of product %s would have %d different requirements, the most is %d", pl.p.id, n, maxSignatures)
+	if n := pl.p.signatures.Len() + len(pl.signatures); n > fleet.MaxSignatures {
+		err := fleet.Errorf(fleet.QuotaExceeded, "the queued jobs of product %s would have %d different requirements, the most is %d", pl.p.id, n, fleet.MaxSignatures)
 		err.RetryAfterSeconds = quotaRetrySeconds
 		return err
 	}
@@ -258,8 +256,9 @@ func (tx *tx) place(r *record) {
 	if r.job.Stage == fleet.Queued && r.job.QueuedAt == 0 {
 		r.job.QueuedAt = tx.st.now
 	}
-	w := r.waiting
-	tx.setWaiting(r, tx.laterOf(w, r.job.NotBefore))
+	if r.group == nil { // a composite is never claimed: there is nothing to wait with
+		tx.setWaiting(r, tx.laterOf(r.waiting, r.job.NotBefore))
+	}
 	tx.joinLine(r)
 }
 

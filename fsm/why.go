@@ -5,7 +5,6 @@ package fsm
 import (
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/lysnrai/fleet"
@@ -105,7 +104,7 @@ func (p *product) unmetDeps(r *record) fleet.Reason {
 	reason := fleet.Reason{Code: whyDeps}
 	for _, id := range r.deps {
 		d, ok := p.jobs.Get(id)
-		if slices.Contains(reason.Unmet, id) || ok && met(d.job.Stage, r.job.DepsMode) {
+		if ok && met(d.job.Stage, r.job.DepsMode) {
 			continue
 		}
 		reason.Unmet = append(reason.Unmet, id)
@@ -195,18 +194,10 @@ func (s *signature) missing(f *fleet.Factory) []string {
 // inLine is the job's place among those that require the same.
 func (p *product) inLine(r *record) fleet.Reason {
 	name := signatureOf(&r.job.Submission)
-	ahead := int64(p.rank(queued{signature: name, key: r.key}) - p.rank(queued{signature: name}))
+	ahead := int64(rank(p.queue, queued{signature: name, key: r.key}, lessQueued) - rank(p.queue, queued{signature: name}, lessQueued))
 	detail := "It is next in line for a factory that asks for work: see that workers are running."
 	if ahead > 0 {
 		detail = fmt.Sprintf("%d jobs that require the same are before it: raise its priority, or add seats.", ahead)
 	}
 	return fleet.Reason{Code: whyWaiting, Position: ahead + 1, Ahead: &ahead, Detail: detail}
-}
-
-// rank is how many places in the queue are before q.
-func (p *product) rank(q queued) int {
-	return sort.Search(p.queue.Len(), func(i int) bool {
-		at, _ := p.queue.GetAt(i)
-		return !lessQueued(at, q)
-	})
 }

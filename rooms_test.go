@@ -24,6 +24,7 @@ var floors = map[string]int{
 	"rpc/client":       2,
 	"internal/nearest": 2,
 	"internal/jobfile": 3,
+	"internal/check":   3,
 	"cluster":          3,
 	"worker":           3,
 	"internal/mainjob": 4,

@@ -1,0 +1,105 @@
+package check_test
+
+// This file judges the bare state machine by the models: one client after the other, no cluster.
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+
+	"github.com/lysnrai/fleet/internal/check"
+)
+
+// bench is a machine, its log, and what was asked of it.
+type bench struct {
+	machine *fsm.Machine
+	index   uint64
+	now     fleet.Time
+	history *check.History
+}
+
+func newBench() *bench {
+	return &bench{machine: fsm.New(), now: fleet.TimeOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), history: check.NewHistory()}
+}
+
+func (b *bench) apply(proposals ...fsm.Proposal) []fsm.Answer {
+	b.index++
+	answers, _ := b.machine.Apply(b.index, &fsm.Entry{Stamp: b.now, Proposals: proposals})
+	return answers
+}
+
+// reap proposes what the leader's reaper would.
+func (b *bench) reap() {
+	for {
+		due := false
+		b.machine.View(func(v fsm.View) {
+			at, any := v.NextDeadline()
+			due = any && at < b.now
+		})
+		if !due {
+			return
+		}
+		b.apply(fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Reap{Limit: 1000}})
+		b.look()
+	}
+}
+
+// do carries a call out and records it.
+func (b *bench) do(client int, c call) fsm.Answer {
+	if c.proposal.Command == nil {
+		o := b.history.Read(client, c.query)
+		var a fsm.Answer
+		b.machine.View(func(v fsm.View) { a = c.query.Of(v) })
+		o.Done(a, nil)
+		return a
+	}
+	o := b.history.Propose(client, c.proposal)
+	a := b.apply(c.proposal)[0]
+	o.Done(a, nil)
+	return a
+}
+
+func (b *bench) look() {
+	b.machine.View(func(v fsm.View) {
+		events, _, _ := v.Feed(product, 0, 1_000_000)
+		b.history.Saw(events...)
+	})
+}
+
+func (b *bench) run(r *rand.Rand, l *load, calls int) {
+	for range calls {
+		b.now = b.now.Add(int64(r.IntN(8)))
+		b.reap()
+		client := r.IntN(6)
+		c := l.next(r, client)
+		l.learn(c, b.do(client, c))
+	}
+	b.look()
+}
+
+// The machine does what the contract of a job says.
+func TestMachineKeepsTheContractOfAJob(t *testing.T) {
+	for seed := range uint64(60) {
+		b, r := newBench(), rand.New(rand.NewPCG(seed, 1))
+		b.run(r, newLoad(), 400)
+		if err := b.history.CheckJobs(product, 10*time.Second); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// The machine does what the contract of a product says.
+func TestMachineKeepsTheContractOfAProduct(t *testing.T) {
+	for seed := range uint64(200) {
+		b, r := newBench(), rand.New(rand.NewPCG(seed, 2))
+		l := newLoad()
+		l.plain, l.jobsMax = true, 6
+		b.run(r, l, 150)
+		if err := b.history.CheckProduct(product, 10*time.Second); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}

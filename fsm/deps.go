@@ -160,15 +160,20 @@ type visit struct {
 }
 
 // acyclic refuses a plan that would close a cycle. Edges lead from a job to its deps and from a composite to its
-// children; a new cycle passes through one of the jobs that are planned.
+// children; a new cycle passes through one of the jobs that are planned. A search looks at jobs outside of the plan only
+// if one of them may lead back into it, or every batch at the end of a long chain would walk all of the chain.
 func (pl *plan) acyclic() error {
 	const onPath, done = 1, 2
 	seen := map[string]int{}
+	outside := false
+	for _, w := range pl.wanted {
+		outside = outside || (w.old != nil || w.sub.ParentID != "") && pl.mayClose(w)
+	}
 	for _, start := range pl.wanted {
 		if !pl.mayClose(start) || seen[start.id] == done {
 			continue
 		}
-		path := []visit{{start.id, pl.successors(start.id)}}
+		path := []visit{{start.id, pl.successors(start.id, outside)}}
 		seen[start.id] = onPath
 		for len(path) > 0 {
 			top := &path[len(path)-1]
@@ -188,27 +193,38 @@ func (pl *plan) acyclic() error {
 					return fleet.InvalidField(start.field("deps"), "the search for a cycle meets more than %d jobs", fleet.MaxCycleSearch)
 				}
 				seen[id] = onPath
-				path = append(path, visit{id, pl.successors(id)})
+				path = append(path, visit{id, pl.successors(id, outside)})
 			}
 		}
 	}
 	return nil
 }
 
-// mayClose reports whether a cycle can lead through a job: one that nobody leads to is in none.
+// mayClose reports whether a cycle can lead through a planned job: it has deps, and somebody depends on it or on a
+// composite above it.
 func (pl *plan) mayClose(w *wanted) bool {
-	return len(w.deps) > 0 && (w.old != nil || w.sub.ParentID != "" || pl.dependents[w.id] > 0)
+	if len(w.deps) == 0 {
+		return false
+	}
+	for id, up := w.id, w.sub.ParentID; ; {
+		if pl.dependents[id] > 0 || pl.p.countDependents(id) > 0 {
+			return true
+		}
+		r, ok := pl.p.jobs.Get(up)
+		if !ok {
+			return false
+		}
+		id, up = up, r.job.ParentID
+	}
 }
 
-func (pl *plan) successors(id string) []string {
-	if w, ok := pl.byID[id]; ok {
-		if w.sub.Kind == fleet.Composite && w.old != nil {
-			return pl.withPlanned(id)
-		}
+// successors lists where the edges from a job lead; those of a job outside of the plan only if they are asked for.
+func (pl *plan) successors(id string, outside bool) []string {
+	if w, ok := pl.byID[id]; ok && w.sub.Kind != fleet.Composite {
 		return w.deps
 	}
 	r, ok := pl.p.jobs.Get(id)
-	if !ok {
+	if !ok || !outside {
 		return nil
 	}
 	if r.group != nil {
@@ -228,7 +244,11 @@ func cycle(path []visit, id string) error {
 		}
 	}
 	ids = append(ids, id)
-	err := fleet.Errorf(fleet.DependencyCycle, "the dependencies would close a cycle: %s", strings.Join(ids, " → "))
+	shown := ids
+	if n := len(ids); n > 10 {
+		shown = []string{ids[0], ids[1], ids[2], "…", ids[n-3], ids[n-2], id}
+	}
+	err := fleet.Errorf(fleet.DependencyCycle, "the dependencies would close a cycle: %s", strings.Join(shown, " → "))
 	err.Cycle = ids
 	return err
 }

@@ -211,6 +211,7 @@ func check(t *rapid.T, m *Machine, epochs map[string]uint64) {
 		return true
 	})
 	checkDeadlines(t, m)
+	checkGraph(t, p)
 	last := uint64(0)
 	p.feed.Scan(func(i uint64, e *fleet.Event) bool {
 		if i != e.Index || i <= last {
@@ -279,4 +280,32 @@ func checkDeadlines(t *rapid.T, m *Machine) {
 		}
 		return true
 	})
+}
+
+// checkGraph holds deps and children to having no cycle, by taking away who has no edge left.
+func checkGraph(t *rapid.T, p *product) {
+	edges := map[string]map[string]bool{}
+	p.jobs.Scan(func(id string, r *record) bool {
+		edges[id] = map[string]bool{}
+		for _, to := range append(p.childIDs(id), r.deps...) {
+			edges[id][to] = true
+		}
+		return true
+	})
+	for n := -1; n != len(edges); {
+		n = len(edges)
+		for id, to := range edges {
+			for x := range to {
+				if edges[x] == nil {
+					delete(to, x)
+				}
+			}
+			if len(to) == 0 {
+				delete(edges, id)
+			}
+		}
+	}
+	if len(edges) > 0 {
+		t.Fatalf("there is a cycle among %v", edges)
+	}
 }

@@ -32,9 +32,9 @@ func plan(t *testing.T) *Plan {
 
 func TestPlan(t *testing.T) {
 	want := []Package{
-		{Path: "errors", Standard: true},
-		{Path: "vendor/golang.org/x/text", Imports: []string{"errors"}, Standard: true},
-		{Path: "fmt", Imports: []string{"errors", "vendor/golang.org/x/text"}, Standard: true},
+		{Path: "errors"},
+		{Path: "vendor/golang.org/x/text", Imports: []string{"errors"}},
+		{Path: "fmt", Imports: []string{"errors", "vendor/golang.org/x/text"}},
 		{Path: "example.org/mine", Imports: []string{"fmt"}},
 	}
 	p := plan(t)
@@ -45,7 +45,7 @@ func TestPlan(t *testing.T) {
 	if problems := fleet.ValidateBatch(jobs); len(problems) > 0 {
 		t.Errorf("got problems %v, want none", problems)
 	}
-	if got, want := jobs[3].BodyMd, "CGO_ENABLED=0 go vet -trimpath 'example.org/mine'\n"; got != want {
+	if got, want := jobs[3].BodyMd, "CGO_ENABLED=0 go build -trimpath -buildvcs=false -o /dev/null 'example.org/mine'\n"; got != want {
 		t.Errorf("got the body %q, want %q", got, want)
 	}
 	if diff := cmp.Diff([]string{"key:check:errors", "key:check:vendor/golang.org/x/text"}, jobs[2].Deps); diff != "" {
@@ -61,6 +61,31 @@ func TestLoadOutsideAModule(t *testing.T) {
 	}
 	if last := p.Packages[len(p.Packages)-1]; last.Path != fallback || len(last.Imports) == 0 {
 		t.Errorf("got %+v as the last package, want %s with its imports", last, fallback)
+	}
+}
+
+// Without a go command there is still something to watch.
+func TestLoadWithoutGo(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	p, err := Load(t.Context(), t.TempDir())
+	if err != nil || !p.Pretend {
+		t.Fatalf("got %+v, %v, want a plan that pretends", p, err)
+	}
+	jobs := p.Submissions()
+	if problems := fleet.ValidateBatch(jobs); len(problems) > 0 {
+		t.Errorf("got problems %v, want none", problems)
+	}
+	known := map[string]bool{}
+	for _, j := range jobs {
+		for _, dep := range j.Deps {
+			if !known[dep] {
+				t.Errorf("%s waits for %s, which does not come before it", j.IdempotencyKey, dep)
+			}
+		}
+		known["key:"+j.IdempotencyKey] = true
+		if !strings.HasPrefix(j.BodyMd, "echo ") {
+			t.Errorf("%s: got the body %q, want one that needs no go command", j.IdempotencyKey, j.BodyMd)
+		}
 	}
 }
 

@@ -5,5 +5,5 @@
 // with its place, as compilers do; Parse never stops at the first problem.
 //
 // Start with parse.go. How a file comes apart into head and body is split.go, the fields are fields.go, how YAML
-// becomes free-form JSON is manifest.go.
+// becomes free-form JSON is manifest.go; format.go writes a file.
 package jobfile

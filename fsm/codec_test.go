@@ -202,3 +202,45 @@ func FuzzDecodeAnswer(f *testing.F) {
 		}
 	})
 }
+
+// Whatever bytes are an entry can be applied, and mean the same to two replicas.
+func FuzzApply(f *testing.F) {
+	f.Add(sampleEntry(f))
+	logs := rapid.Custom(func(t *rapid.T) []*Entry { return newDraws(t).log(20) })
+	for seed := range 20 {
+		all := &Entry{Stamp: epoch.Add(7)}
+		for _, e := range logs.Example(seed) {
+			all.Proposals = append(all.Proposals, e.Proposals...)
+		}
+		b, err := EncodeEntry(all)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	file := snapshotOf(f, furnished(f))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var hashes [2][32]byte
+		for i := range hashes {
+			e, err := DecodeEntry(b)
+			if err != nil {
+				return
+			}
+			m := restored(t, file)
+			answers, _ := m.Apply(100, e)
+			for _, a := range answers {
+				if _, err := AppendAnswer(nil, &a); err != nil {
+					t.Errorf("encoding an answer: %v", err)
+				}
+			}
+			m.Apply(101, &Entry{Stamp: e.Stamp.Add(7 * 24 * 3601), Proposals: []Proposal{{Caller: Caller{ActorFleet}, Command: &Reap{RetentionSeconds: 1}}}})
+			hashes[i] = restored(t, snapshotOf(t, m)).Hash()
+			if hashes[i] != m.Hash() {
+				t.Errorf("restored, a replica differs")
+			}
+		}
+		if hashes[0] != hashes[1] {
+			t.Errorf("two replicas of one entry differ")
+		}
+	})
+}

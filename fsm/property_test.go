@@ -70,6 +70,51 @@ func TestRestoredReplicaAgrees(t *testing.T) {
 	})
 }
 
+// A refusal changes nothing, and answers nothing else.
+func TestRefusalsChangeNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := New()
+		for i, e := range newDraws(t).log(40) {
+			before := timeless(m)
+			answers, _ := m.Apply(uint64(i+1), e)
+			refused := true
+			for _, a := range answers {
+				refused = refused && a.Err != nil
+				if (a.Err != nil) == (a.Result != nil) {
+					t.Fatalf("entry %d: got %v and %v", i+1, a.Result, a.Err)
+				}
+			}
+			if refused && timeless(m) != before {
+				t.Fatalf("entry %d, %T: the refusal %v changed the state", i+1, e.Proposals[0].Command, answers[0].Err)
+			}
+		}
+	})
+}
+
+// What was answered never changes, whatever comes after it: an answer may still be being written.
+func TestAnswersAreFrozen(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := New()
+		var answers []Answer
+		var bytes [][]byte
+		for i, e := range newDraws(t).log(40) {
+			now, _ := m.Apply(uint64(i+1), e)
+			for _, a := range now {
+				b, err := AppendAnswer(nil, &a)
+				if err != nil {
+					t.Fatalf("entry %d: %v", i+1, err)
+				}
+				answers, bytes = append(answers, a), append(bytes, b)
+			}
+		}
+		for i, a := range answers {
+			if b, _ := AppendAnswer(nil, &a); !slices.Equal(b, bytes[i]) {
+				t.Fatalf("answer %d, %T, changed after it was given", i, a.Result)
+			}
+		}
+	})
+}
+
 // What holds at every index: conservation, one queue place for each claimable job, seats, epochs that only rise, events
 // without gaps, and claims in order.
 func TestInvariantsHold(t *testing.T) {

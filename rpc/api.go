@@ -82,5 +82,6 @@ func New(cfg Config) *API {
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	limitWrite(w)
+	limitRead(w, r)
 	a.router.ServeHTTP(w, r)
 }

@@ -4,6 +4,7 @@ package rpc
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/lysnrai/fleet"
@@ -49,7 +50,7 @@ func leaseSeconds(asked *int64) int64 {
 
 // await proposes a claim now or when there is something for it.
 func await[R fsm.Result](ctx context.Context, a *API, c *call[fleet.ClaimRequest], command fsm.Command) (R, error) {
-	wait := time.Duration(c.Body.WaitSeconds) * time.Second
+	wait := spread(time.Duration(c.Body.WaitSeconds) * time.Second)
 	ctx, cancel := context.WithTimeoutCause(ctx, wait+callWait, fleet.Errorf(fleet.OutcomeUnknown,
 		"the log did not answer in time: send the same request with the same Idempotency-Key to learn the outcome"))
 	defer cancel()
@@ -57,12 +58,22 @@ func await[R fsm.Result](ctx context.Context, a *API, c *call[fleet.ClaimRequest
 	return result[R](c.request, answer, err)
 }
 
+// spread makes a wait up to a twentieth longer, so that claims that began together don't come again together.
+func spread(wait time.Duration) time.Duration {
+	return wait + time.Duration(rand.Int64N(int64(wait)/20+1))
+}
+
 // reports is what a factory says of many jobs at once.
 type reports struct {
 	Reports []fleet.JobReport `json:"reports"`
 }
 
-func (r *reports) Validate() []fleet.FieldError { return fleet.ValidateReports(r.Reports) }
+func (r *reports) Validate() []fleet.FieldError {
+	if r.Reports == nil {
+		return []fleet.FieldError{{Field: "reports", Detail: "is missing"}}
+	}
+	return fleet.ValidateReports(r.Reports)
+}
 
 // report passes on the reports that are well-formed. Each is judged on its own, so the others are answered here.
 func (a *API) report(ctx context.Context, c *call[reports]) (*fleet.ReportResults, error) {

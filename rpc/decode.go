@@ -26,7 +26,10 @@ import (
 // bodyWait is how long a client may take to send a body.
 const bodyWait = 30 * time.Second
 
-var errIsNull = errors.New("must not be null; leave the field out instead")
+var (
+	errIsNull  = errors.New("must not be null; leave the field out instead")
+	errIsEmpty = errors.New("must not be empty; leave the field out instead")
+)
 
 // strictly refuses unknown members, null where the type has none, and keeps free-form values as their text.
 var strictly = json.JoinOptions(json.RejectUnknownMembers(true), json.WithUnmarshalers(json.JoinUnmarshalers(
@@ -56,6 +59,11 @@ var strictly = json.JoinOptions(json.RejectUnknownMembers(true), json.WithUnmars
 		*l = fleet.LabelsOf(m)
 		return nil
 	}),
+	json.UnmarshalFromFunc(word[fleet.Stage]),
+	json.UnmarshalFromFunc(word[fleet.Kind]),
+	json.UnmarshalFromFunc(word[fleet.Priority]),
+	json.UnmarshalFromFunc(word[fleet.DepsMode]),
+	json.UnmarshalFromFunc(word[fleet.Health]),
 	json.UnmarshalFromFunc(func(d *jsontext.Decoder, _ any) error {
 		if d.PeekKind() == 'n' {
 			return errIsNull
@@ -63,6 +71,28 @@ var strictly = json.JoinOptions(json.RejectUnknownMembers(true), json.WithUnmars
 		return errors.ErrUnsupported
 	}),
 )))
+
+// word reads one of a closed list of words. The empty one is in no list, but in Go it stands for one that is absent.
+func word[T ~string](d *jsontext.Decoder, w *T) error {
+	if d.PeekKind() != '"' {
+		return errors.ErrUnsupported
+	}
+	token, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	if *w = T(token.String()); *w == "" {
+		return errIsEmpty
+	}
+	return nil
+}
+
+// limitRead gives a body so much time, also one that nobody asks for: the server reads what a refused call goes on sending.
+func limitRead(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait)) // not every writer has deadlines
+	}
+}
 
 // readBody reads what was sent, within the limit and the time.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
@@ -72,24 +102,39 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if err := checkMediaType(r.Header); err != nil {
 		return nil, err
 	}
-	tooLarge := fleet.Errorf(fleet.TooLarge, "the body is over the limit of %d bytes of this route", limit)
 	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close") // else the server would read on to find the next request
-		return nil, tooLarge
+		drain(w, r, limit)
+		return nil, tooLarge(limit)
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyWait)) // not every writer has deadlines; a real connection does
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var over *http.MaxBytesError
+	var b bytes.Buffer
+	b.Grow(int(min(max(r.ContentLength, 0), 64<<10)) + bytes.MinRead)
+	_, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
 	switch {
-	case errors.As(err, &over):
-		return nil, tooLarge
 	case err != nil:
 		w.Header().Set("Connection", "close")
-		return nil, fleet.Errorf(fleet.InvalidJSON, "the body ended early, after %d bytes", len(b))
+		return nil, fleet.Errorf(fleet.InvalidJSON, "the body ended early, after %d bytes: send all of it within %v", b.Len(), bodyWait)
+	case int64(b.Len()) > limit:
+		drain(w, r, limit)
+		return nil, tooLarge(limit)
 	}
-	return b, nil
+	// The deadline would end the wait of a claim: the server goes on reading to hear whether the client is there.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return b.Bytes(), nil
+}
+
+// drain reads on for as much again as the limit: a client that is cut off while it sends never sees the answer. What is
+// far too large is cut off at once.
+func drain(w http.ResponseWriter, r *http.Request, limit int64) {
+	if r.ContentLength <= 2*limit {
+		if _, err := io.CopyN(io.Discard, r.Body, 2*limit); errors.Is(err, io.EOF) {
+			return
+		}
+	}
+	w.Header().Set("Connection", "close")
+}
+
+func tooLarge(limit int64) error {
+	return fleet.Errorf(fleet.TooLarge, "the body is over the limit of %d bytes of this route: send less, or split it", limit)
 }
 
 // checkMediaType refuses what is not JSON, or is encoded. No Content-Type at all counts as JSON.

@@ -59,7 +59,10 @@ type call[B any] struct {
 	Body B
 }
 
-var errPanic = errors.New("a handler panicked")
+var (
+	errPanic   = errors.New("a handler panicked")
+	errNoRoute = fleet.Errorf(fleet.NotFound, "there is nothing at this path; GET /openapi.json lists all that there is")
+)
 
 // none is the body of a call that has none.
 type none struct{}
@@ -209,7 +212,7 @@ func (c *request) unescape() error {
 	for name, value := range escaped {
 		plain, err := url.PathUnescape(value)
 		if err != nil {
-			return fleet.Errorf(fleet.NotFound, "there is nothing at this path")
+			return errNoRoute
 		}
 		c.vars[name] = plain
 	}
@@ -249,8 +252,11 @@ func (c *request) writeHeaders(body []byte) (err error) {
 	return nil
 }
 
-// stamp says which log index an answer reflects and who leads, on every /fleet answer.
+// stamp says of every answer whether it is a repeat, and of one below /fleet which log index it reflects and who leads.
 func (a *API) stamp(h http.Header, c *request) {
+	if c.replayed {
+		h.Set("Fleet-Replayed", "true")
+	}
 	if !strings.HasPrefix(c.URL.Path, fleetRoot) {
 		return
 	}
@@ -261,9 +267,6 @@ func (a *API) stamp(h http.Header, c *request) {
 	h.Set("Fleet-Index", strconv.FormatUint(index, 10))
 	if leader := a.node.Leader(); leader != "" {
 		h.Set("Fleet-Leader", leader)
-	}
-	if c.replayed {
-		h.Set("Fleet-Replayed", "true")
 	}
 }
 
@@ -337,5 +340,5 @@ func (a *API) read(ctx context.Context, c *request, fn func(v fsm.View) error) e
 
 // noSuch refuses what is not in the product, whether or not it is in another one.
 func noSuch(what, id string) error {
-	return fleet.Errorf(fleet.NotFound, "there is no %s %q in this product", what, id)
+	return fleet.Errorf(fleet.NotFound, "there is no %s %.*q in this product", what, fleet.MaxName, id)
 }

@@ -80,7 +80,7 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/cluster/status", roles: admin, params: fresh, serve: reads(a.clusterStatus)},
 		{method: "DELETE", path: "/cluster/servers/{name}", roles: admin, serve: mayTake(a.removeServer)},
 		{method: "POST", path: "/cluster/leader/transfer", roles: admin, serve: mayTake(a.transferLeader)},
-		{method: "GET", path: "/cluster/snapshot", roles: admin, params: fresh, waits: true, serve: streams(a.snapshot)},
+		{method: "GET", path: "/cluster/snapshot", roles: admin, waits: true, serve: streams(a.snapshot)},
 		{method: "POST", path: "/cluster/tokens", roles: admin, serve: takes(a.createToken)},
 		{method: "GET", path: "/cluster/tokens", roles: admin, params: fresh, serve: reads(a.listTokens)},
 		{method: "DELETE", path: "/cluster/tokens/{id}", roles: admin, serve: mayTake(a.deleteToken)},
@@ -110,7 +110,7 @@ func (a *API) newRouter() *mux.Router {
 		r.Handle(rt.path, h).Methods(rt.method)
 	}
 	r.NotFoundHandler = a.refusing(func(http.Header, *http.Request) error {
-		return fleet.Errorf(fleet.NotFound, "there is nothing at this path")
+		return errNoRoute
 	})
 	r.MethodNotAllowedHandler = a.refusing(func(h http.Header, req *http.Request) error {
 		allowed := strings.Join(methodsAt(r, req), ", ")

@@ -21,9 +21,10 @@ import (
 const (
 	heartbeatEvery = 15 * time.Second // a comment line: proxies cut what is silent
 	checkEvery     = time.Second      // a revoked token's stream ends within this
-	eventWait      = 10 * time.Second // a reader that takes an event no faster is dropped
+	eventWait      = 10 * time.Second // a reader that takes a chunk no faster is dropped
 	retryMillis    = 2000             // what a reader waits before it reconnects
 	streamBatch    = 256              // events per look at the state
+	streamChunk    = 32 << 10         // bytes after which what is gathered is sent
 )
 
 // stream writes the product's events after an index (nil: from now on) until the reader goes, the node drains, or the
@@ -84,11 +85,11 @@ func (a *API) follow(ctx context.Context, s *eventWriter, c *request, after uint
 		if err != nil {
 			return
 		}
-		for _, e := range events {
-			if err := s.event(e); err != nil {
-				return
-			}
-			after = e.Index
+		if err := s.events(events); err != nil {
+			return
+		}
+		if len(events) > 0 {
+			after = events[len(events)-1].Index
 		}
 		if len(events) == streamBatch {
 			select {
@@ -126,24 +127,34 @@ func (a *API) nextEvents(c *request, after uint64) (events []*fleet.Event, err e
 	return events, err
 }
 
-// eventWriter writes events one by one, each with a deadline of its own.
+// eventWriter writes events, a chunk of them at a time, each with a deadline of its own.
 type eventWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	buf     bytes.Buffer
 }
 
-// event writes one event. Its JSON is one line, so it is one data line.
-func (s *eventWriter) event(e *fleet.Event) error {
-	data, err := json.Marshal(e, answerOptions)
-	if err != nil {
-		return err
+// events writes events. The JSON of each is one line, so it is one data line.
+func (s *eventWriter) events(events []*fleet.Event) error {
+	for _, e := range events {
+		data, err := json.Marshal(e, answerOptions)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&s.buf, "id: %d\nevent: %s\ndata: %s\n\n", e.Index, e.Type, data)
+		if s.buf.Len() >= streamChunk {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
 	}
-	fmt.Fprintf(&s.buf, "id: %d\nevent: %s\ndata: %s\n\n", e.Index, e.Type, data)
 	return s.flush()
 }
 
 func (s *eventWriter) flush() error {
+	if s.buf.Len() == 0 {
+		return nil
+	}
 	if err := s.control.SetWriteDeadline(time.Now().Add(eventWait)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}

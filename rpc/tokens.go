@@ -16,11 +16,22 @@ type newToken struct {
 	Secret string `json:"secret,omitzero"`
 }
 
+// tokenRequest asks for a token. One that is to be good for all products says so: leaving them out is more likely a slip.
+type tokenRequest struct{ fleet.TokenRequest }
+
+func (r *tokenRequest) Validate() []fleet.FieldError {
+	errs := r.TokenRequest.Validate()
+	if r.Products == nil {
+		errs = append(errs, fleet.FieldError{Field: "products", Detail: "is missing; [] means all products"})
+	}
+	return errs
+}
+
 // createToken makes a token. A repeat is answered from memory, without the secret: nobody has it any more.
-func (a *API) createToken(ctx context.Context, c *call[fleet.TokenRequest]) (*newToken, error) {
+func (a *API) createToken(ctx context.Context, c *call[tokenRequest]) (*newToken, error) {
 	secret := newSecret()
 	hash := sha256.Sum256([]byte(secret))
-	token, err := propose[*fleet.Token](ctx, a, c.request, &fsm.CreateToken{ID: a.ids.next(), Hash: hash[:], Request: c.Body})
+	token, err := propose[*fleet.Token](ctx, a, c.request, &fsm.CreateToken{ID: a.ids.next(), Hash: hash[:], Request: c.Body.TokenRequest})
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/lysnrai/fleet"
 )
@@ -28,9 +29,15 @@ const (
 	attemptWait  = 12 * time.Second
 	firstBackoff = 100 * time.Millisecond
 	lastBackoff  = 2 * time.Second
+
+	maxAnswer  = 1 << 30 // a page of 1,000 jobs with bodies of 1 MiB
+	maxProblem = 1 << 20
 )
 
-var errSlow = errors.New("the node did not answer in time")
+var (
+	errSlow    = errors.New("the node did not answer in time")
+	errGarbage = errors.New("the answer is not what a node of a fleet sends")
+)
 
 // call is one request, whichever node it goes to.
 type call struct {
@@ -38,10 +45,10 @@ type call struct {
 	query        url.Values
 	header       http.Header
 	body         []byte
-	upload       func() (io.ReadCloser, error) // instead of body
-	keyless      bool                          // a repeat does no harm, and is not remembered
-	wait         time.Duration                 // what the call waits for by its own wish
-	stream       bool                          // the answer goes on for as long as it likes
+	key          string        // the Idempotency-Key. Empty: a fresh one, if the call changes anything
+	keyless      bool          // a repeat does no harm, and is not remembered
+	wait         time.Duration // what the call waits for by its own wish
+	stream       bool          // the answer goes on for as long as it likes
 }
 
 // answer is what came of a call: the status, the headers, and the body, open only if the call is a stream.
@@ -75,7 +82,10 @@ func (c *Client) do(ctx context.Context, in *call, body, out any) (*answer, erro
 func (c *Client) send(ctx context.Context, in *call) (*answer, error) {
 	header := c.headers(in)
 	if in.method != http.MethodGet && !in.keyless {
-		header.Set("Idempotency-Key", rand.Text()) // one for all attempts
+		if in.key == "" {
+			in.key = rand.Text()
+		}
+		header.Set("Idempotency-Key", in.key) // one for all attempts
 	}
 	var (
 		tried   []string
@@ -94,7 +104,7 @@ func (c *Client) send(ctx context.Context, in *call) (*answer, error) {
 			tried = append(tried, base)
 		}
 		pause, curable := cure(err)
-		if curable {
+		if curable && !errors.Is(ctx.Err(), context.Canceled) { // a caller who goes is not the node's fault
 			c.shared.next.CompareAndSwap(at, at+1)
 		}
 		if ctx.Err() != nil || !curable {
@@ -149,8 +159,8 @@ func (c *Client) headers(in *call) http.Header {
 // attempt asks one node once.
 func (c *Client) attempt(ctx context.Context, base string, in *call, header http.Header) (*answer, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	limit := time.AfterFunc(attemptWait+in.wait, func() { cancel(errSlow) })
-	if in.stream || in.upload != nil {
+	limit := time.AfterFunc(c.attemptLimit(ctx, in.wait), func() { cancel(errSlow) })
+	if in.stream {
 		defer limit.Stop() // it bounds only what comes before the answer's body
 	}
 	address := base + in.path
@@ -163,14 +173,7 @@ func (c *Client) attempt(ctx context.Context, base string, in *call, header http
 		return nil, err
 	}
 	request.Header = header.Clone()
-	switch {
-	case in.upload != nil:
-		limit.Stop()
-		if request.Body, err = in.upload(); err != nil {
-			cancel(nil)
-			return nil, err
-		}
-	case in.body != nil:
+	if in.body != nil {
 		request.Body = io.NopCloser(bytes.NewReader(in.body))
 		request.ContentLength = int64(len(in.body))
 		request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
@@ -186,7 +189,7 @@ func (c *Client) attempt(ctx context.Context, base string, in *call, header http
 		return a, nil
 	}
 	defer response.Body.Close()
-	if a.body, err = io.ReadAll(response.Body); err != nil {
+	if a.body, err = readAnswer(response); err != nil {
 		return nil, finish(ctx, cancel, limit, &unreachableError{err})
 	}
 	limit.Stop()
@@ -195,6 +198,36 @@ func (c *Client) attempt(ctx context.Context, base string, in *call, header http
 		return nil, refusal(in, response, a.body)
 	}
 	return a, nil
+}
+
+// attemptLimit is how long one attempt may take. Of a call with a deadline it leaves half of the time to another node:
+// one that hangs must not cost a lease.
+func (c *Client) attemptLimit(ctx context.Context, wait time.Duration) time.Duration {
+	limit := attemptWait
+	if deadline, ok := ctx.Deadline(); ok && len(c.shared.addresses) > 1 {
+		if left := time.Until(deadline) - wait; left > 0 {
+			limit = min(limit, left/2)
+		}
+	}
+	return limit + wait
+}
+
+// readAnswer reads a body whole. A success that is not JSON did not come from a node, or not whole: it counts as no
+// answer, so that the call is made again under its key.
+func readAnswer(response *http.Response) ([]byte, error) {
+	if response.StatusCode >= 300 {
+		return io.ReadAll(io.LimitReader(response.Body, maxProblem))
+	}
+	b, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(b) > maxAnswer:
+		return nil, fmt.Errorf("%w: it is over %d bytes", errGarbage, maxAnswer)
+	case len(b) > 0 && !jsontext.Value(b).IsValid():
+		return nil, fmt.Errorf("%w: %s with a body that is not JSON", errGarbage, response.Status)
+	}
+	return b, nil
 }
 
 // finish ends an attempt that failed and says so if it was for being slow.

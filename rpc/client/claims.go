@@ -16,13 +16,13 @@ type ClaimOptions struct {
 	// Factory is what the factory says of itself. FactoryID is needed; it is sent as a heartbeat before the first claim,
 	// and again every HeartbeatSeconds (nil: 15) while the iterator runs. Leases are renewed apart from it.
 	Factory fleet.HeartbeatRequest
-	// Lease is how long a lease lasts unless it is renewed. Zero: 60 s.
+	// Lease is how long a lease lasts unless it is renewed, in whole seconds. Zero: 60 s.
 	Lease time.Duration
-	// Wait is how long one request waits for a job. Zero: 20 s; at most 60 s.
+	// Wait is how long one request waits for a job, in whole seconds. Zero: 20 s; at most 60 s.
 	Wait time.Duration
 }
 
-// fullWait is how long a factory without a free seat waits before it asks again.
+// fullWait is how long a factory waits before it asks again when it has no free seat, or was refused.
 const fullWait = time.Second
 
 // Claims yields the factory's jobs as they come, each with a lease that is renewed until the job is reported on,
@@ -35,9 +35,9 @@ func (c *Client) Claims(ctx context.Context, o ClaimOptions) iter.Seq2[*Held, er
 	if o.Wait <= 0 {
 		o.Wait = 20 * time.Second
 	}
-	seconds := int64(o.Lease / time.Second)
+	lease := wholeSeconds(o.Lease)
 	request := fleet.ClaimRequest{
-		FactoryID: o.Factory.FactoryID, LeaseSeconds: &seconds, WaitSeconds: int64(min(o.Wait, fleet.MaxWaitSeconds*time.Second) / time.Second),
+		FactoryID: o.Factory.FactoryID, LeaseSeconds: &lease, WaitSeconds: min(wholeSeconds(o.Wait), fleet.MaxWaitSeconds),
 	}
 	return func(yield func(*Held, error) bool) {
 		looping, stop := context.WithCancel(ctx)
@@ -45,9 +45,8 @@ func (c *Client) Claims(ctx context.Context, o ClaimOptions) iter.Seq2[*Held, er
 		registered := false
 		for looping.Err() == nil {
 			var (
-				claim *fleet.Claim
-				err   error
-				sent  = time.Now()
+				held *Held
+				err  error
 			)
 			if !registered {
 				if _, err = c.Heartbeat(looping, o.Factory); err == nil {
@@ -56,19 +55,20 @@ func (c *Client) Claims(ctx context.Context, o ClaimOptions) iter.Seq2[*Held, er
 				}
 			}
 			if err == nil {
-				sent = time.Now()
-				claim, err = c.Claim(looping, request)
+				held, err = c.ClaimAndHold(looping, ctx, request)
 			}
 			switch {
-			case looping.Err() != nil && err != nil:
+			case err != nil && looping.Err() != nil:
 				return
-			case errors.Is(err, fleet.UnknownFactory):
-				_, err = c.Heartbeat(looping, o.Factory)
+			case errors.Is(err, fleet.UnknownFactory), errors.Is(err, fleet.FactoryDown) && o.Factory.Health != fleet.HealthDown:
+				// It was silent for too long, as a suspended machine is.
+				if _, err = c.Heartbeat(looping, o.Factory); err == nil {
+					_ = sleep(looping, firstBackoff)
+				}
 			case errors.Is(err, fleet.SeatsExhausted):
 				err = nil
 				_ = sleep(looping, fullWait)
-			case err == nil && claim != nil:
-				held := c.Hold(ctx, *claim, sent)
+			case held != nil:
 				go held.keep()
 				if !yield(held, nil) {
 					return
@@ -83,6 +83,9 @@ func (c *Client) Claims(ctx context.Context, o ClaimOptions) iter.Seq2[*Held, er
 		}
 	}
 }
+
+// wholeSeconds rounds up: a wait of none at all would be a busy loop.
+func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 // keepRegistered sends heartbeats until ctx ends. One that fails is followed by the next: a factory that is silent for
 // long is told so by its claims.

@@ -90,6 +90,9 @@ func baseURL(address string) (string, error) {
 
 // Patient is the same client with another patience, as Config.Patience.
 func (c *Client) Patient(patience time.Duration) *Client {
+	if patience == 0 {
+		patience = DefaultPatience
+	}
 	other := *c
 	other.config.Patience = patience
 	return &other

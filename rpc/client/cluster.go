@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/lysnrai/fleet"
 )
@@ -41,22 +40,6 @@ func (c *Client) Snapshot(ctx context.Context, options ...ReadOption) (io.ReadCl
 		return nil, err
 	}
 	return a.stream, nil
-}
-
-// Restore replaces everything by a snapshot. Open is called for each attempt and begins at the first byte each time.
-// Raise is added to how far the fences rise. The answer is the server's report, a JSON object.
-func (c *Client) Restore(ctx context.Context, open func() (io.ReadCloser, error), raise uint64) (fleet.JSON, error) {
-	in := post("/cluster/restore")
-	in.upload = open
-	in.header = http.Header{"Content-Type": {"application/octet-stream"}}
-	if raise > 0 {
-		in.query = url.Values{"raise": {strconv.FormatUint(raise, 10)}}
-	}
-	a, err := c.send(ctx, in)
-	if err != nil {
-		return "", err
-	}
-	return fleet.JSON(a.body), nil
 }
 
 // NewToken is a token as it is shown once. Secret is empty if the answer is a repeat.

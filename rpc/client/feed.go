@@ -42,8 +42,8 @@ func (g *Gap) Error() string {
 
 // Events yields what happens in the product after an index (0: from the oldest that is kept; FromNow), live, in order,
 // each once, until ctx ends. It reconnects by itself and resumes where it was. Errors are yielded with a zero event: a
-// *Gap, no node to be reached within the client's patience, or a refusal; the feed goes on after the first two if the
-// loop does.
+// *Gap, trouble that lasts longer than the client's patience, or a refusal for good; the feed goes on after the first two
+// if the loop does.
 func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[fleet.Event, error] {
 	return func(yield func(fleet.Event, error) bool) {
 		backoff := firstBackoff
@@ -53,7 +53,7 @@ func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[fleet.Event
 			switch {
 			case err != nil && ctx.Err() != nil:
 				return
-			case errors.As(err, &refused) && refused.Code != fleet.NoLeader && refused.Code != fleet.Behind:
+			case errors.As(err, &refused) && !passing[refused.Code]:
 				yield(fleet.Event{}, err)
 				return
 			case err != nil:
@@ -76,6 +76,12 @@ func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[fleet.Event
 			backoff = min(2*backoff, lastBackoff)
 		}
 	}
+}
+
+// passing is the refusals that another time or another node may not repeat.
+var passing = map[fleet.Code]bool{
+	fleet.NoLeader: true, fleet.Behind: true, fleet.DiskFull: true, fleet.OutcomeUnknown: true, fleet.RateLimited: true,
+	fleet.Internal: true, // also what a proxy says for itself
 }
 
 // openFeed connects to a node's feed.
@@ -105,6 +111,9 @@ func readFeed(body io.ReadCloser, after *uint64, yield func(fleet.Event, error) 
 			gap := &Gap{}
 			if err := json.Unmarshal([]byte(message.Data), gap); err != nil {
 				return seen, true
+			}
+			if gap.First > 0 && *after != FromNow {
+				*after = max(*after, gap.First-1) // told once
 			}
 			if !yield(fleet.Event{}, gap) {
 				return seen, false

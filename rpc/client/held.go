@@ -12,13 +12,32 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-// The causes with which the context of a held job ends, beside a *fleet.Error that is fleet.StaleEpoch.
+// The causes with which the context of a held job ends, beside a *Lost.
 var (
 	// ErrLeaseExpired: the lease could not be renewed in time. Another factory may have the job.
 	ErrLeaseExpired = errors.New("the lease could not be renewed before its deadline")
 	// ErrSettled: the job was reported on or released; there is nothing more to do.
 	ErrSettled = errors.New("the job was reported on or released")
 )
+
+// Lost is the cause when the cluster says that this attempt is over; it is fleet.StaleEpoch, or fleet.NotFound for a job
+// that is gone.
+type Lost struct {
+	Job *fleet.Job // what became of it; nil if that is not known
+	Err error
+}
+
+func (e *Lost) Error() string {
+	switch {
+	case e.Job == nil:
+		return e.Err.Error()
+	case e.Job.Reason == "":
+		return fmt.Sprintf("%v; it is %s", e.Err, e.Job.Stage)
+	}
+	return fmt.Sprintf("%v; it is %s, reason %s", e.Err, e.Job.Stage, e.Job.Reason)
+}
+
+func (e *Lost) Unwrap() error { return e.Err }
 
 // Held is a job that this process holds. Its methods may be called at once.
 type Held struct {
@@ -37,9 +56,9 @@ type Held struct {
 	stage    fleet.Stage
 }
 
-// Hold makes a Held of a claim whose request was sent at that time. It does not renew the lease: whoever calls it does,
-// and says so by Renewed (Claims does both). The job's context ends with ctx, and when the lease does.
-func (c *Client) Hold(ctx context.Context, claim fleet.Claim, sent time.Time) *Held {
+// hold makes a Held of a claim whose request was sent at that time. The job's context ends with ctx, and when the lease
+// does.
+func (c *Client) hold(ctx context.Context, claim fleet.Claim, sent time.Time) *Held {
 	h := &Held{Job: claim.Job, Lease: claim.Lease, Run: claim.Run, client: c, stage: claim.Job.Stage}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	h.ttl = time.Duration(claim.Lease.TTLSeconds) * time.Second
@@ -97,17 +116,24 @@ func (h *Held) Lose(cause error) {
 // nothing.
 func (h *Held) Close() { h.Lose(ErrSettled) }
 
+// patient is a client that tries as long as the deadline of ctx allows: what a holder has to say of its work is worth it.
+func (h *Held) patient(ctx context.Context) *Client {
+	if deadline, ok := ctx.Deadline(); ok {
+		return h.client.Patient(max(time.Until(deadline), time.Nanosecond))
+	}
+	return h.client
+}
+
 // Report says something of the job under its epoch. When the answer shows that this attempt is over, so is the context.
 func (h *Held) Report(ctx context.Context, r fleet.Report) (*fleet.Job, error) {
 	epoch := h.Epoch()
 	r.LeaseEpoch = &epoch
-	job, err := h.client.Report(ctx, h.Job.ID, r)
+	job, err := h.patient(ctx).Report(ctx, h.Job.ID, r)
 	switch {
 	case err != nil:
 		return nil, h.judge(err)
-	case job.LeaseEpoch != epoch:
-		h.Lose(fleet.Errorf(fleet.StaleEpoch, "job %s is at epoch %d, you held %d: it is %s, reason %s",
-			job.ID, job.LeaseEpoch, epoch, job.Stage, job.Reason))
+	case job.LeaseEpoch != epoch: // the report passed the budget
+		h.Lose(&Lost{Job: job, Err: fleet.Errorf(fleet.StaleEpoch, "job %s is at epoch %d, you held %d", job.ID, job.LeaseEpoch, epoch)})
 	case !job.Stage.Active():
 		h.Close()
 	default:
@@ -120,7 +146,7 @@ func (h *Held) Report(ctx context.Context, r fleet.Report) (*fleet.Job, error) {
 
 // Release gives the job back, or parks it in review or testing. It is not claimed again before delay, in whole seconds.
 func (h *Held) Release(ctx context.Context, delay time.Duration) error {
-	_, err := h.client.Release(ctx, h.Job.ID, fleet.ReleaseRequest{LeaseEpoch: h.Epoch(), DelaySeconds: int64(delay / time.Second)})
+	_, err := h.patient(ctx).Release(ctx, h.Job.ID, fleet.ReleaseRequest{LeaseEpoch: h.Epoch(), DelaySeconds: int64(delay / time.Second)})
 	if err != nil {
 		return h.judge(err)
 	}
@@ -131,7 +157,7 @@ func (h *Held) Release(ctx context.Context, delay time.Duration) error {
 // Comment appends a comment, a JSON object, to the job's events.
 func (h *Held) Comment(ctx context.Context, data fleet.JSON) error {
 	epoch := h.Epoch()
-	_, err := h.client.Comment(ctx, h.Job.ID, fleet.CommentRequest{LeaseEpoch: &epoch, Data: data})
+	_, err := h.patient(ctx).Comment(ctx, h.Job.ID, fleet.CommentRequest{LeaseEpoch: &epoch, Data: data})
 	return h.judge(err)
 }
 
@@ -139,38 +165,63 @@ func (h *Held) Comment(ctx context.Context, data fleet.JSON) error {
 func (h *Held) AddArtifact(ctx context.Context, r fleet.ArtifactRequest) (*fleet.Artifact, error) {
 	epoch := h.Epoch()
 	r.LeaseEpoch = &epoch
-	artifact, err := h.client.AddArtifact(ctx, h.Job.ID, r)
+	artifact, err := h.patient(ctx).AddArtifact(ctx, h.Job.ID, r)
 	return artifact, h.judge(err)
 }
 
 // judge ends the context if an answer says that the lease is another's.
 func (h *Held) judge(err error) error {
 	if errors.Is(err, fleet.StaleEpoch) || errors.Is(err, fleet.NotFound) {
-		h.Lose(err)
+		h.Fenced(err)
 	}
 	return err
 }
 
-// keep renews the lease at a third of its time until the context ends. Each renewal goes on trying until the next
-// would be due: a second one behind it would say nothing new.
+// whyWait is how long what became of a lost job is asked for: work on it goes on as long.
+const whyWait = time.Second
+
+// Fenced ends the context because a call was refused: the lease is another's. It asks what became of the job, so that
+// the cause can say.
+func (h *Held) Fenced(refused error) {
+	if h.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, whyWait)
+	defer cancel()
+	job, err := h.client.Patient(-1).Job(ctx, h.Job.ID)
+	if err != nil {
+		job = nil
+	}
+	h.Lose(&Lost{Job: job, Err: refused})
+}
+
+// keep renews the lease at a third of its time until the context ends. After a renewal that did not get through it
+// tries again at once, as long as there is a lease.
 func (h *Held) keep() {
 	for {
 		h.mu.Lock()
-		every := h.ttl / 3
+		wait := h.ttl / 3
 		h.mu.Unlock()
-		if sleep(h.ctx, every) != nil {
-			return
+		for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
+			if sleep(h.ctx, wait) != nil {
+				return
+			}
+			if h.renew() == nil {
+				break
+			}
+			wait = backoff
 		}
-		h.renew(every)
 	}
 }
 
-func (h *Held) renew(patience time.Duration) {
+// renew asks each node once at most, so that the deadline that it brings is not measured from long before it.
+func (h *Held) renew() error {
 	sent := time.Now()
-	ctx, cancel := context.WithTimeoutCause(h.ctx, patience, fmt.Errorf("not renewed within %v", patience))
+	ctx, cancel := context.WithDeadline(h.ctx, h.Deadline())
 	defer cancel()
-	lease, err := h.client.Patient(patience).Renew(ctx, h.Job.ID, fleet.RenewRequest{LeaseEpoch: h.Epoch()})
+	lease, err := h.client.Patient(-1).Renew(ctx, h.Job.ID, fleet.RenewRequest{LeaseEpoch: h.Epoch()})
 	if h.judge(err) == nil {
 		h.Renewed(sent, lease)
 	}
+	return err
 }

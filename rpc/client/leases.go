@@ -4,33 +4,118 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"net/url"
 	"time"
 
 	"github.com/lysnrai/fleet"
 )
 
-// Claim asks for one job and waits for it up to r.WaitSeconds. It returns nil if nothing was eligible.
+// recallWait is how long a claim that its caller broke off is asked after.
+const recallWait = 250 * time.Millisecond
+
+// Claim asks for one job and waits for it up to r.WaitSeconds, at another node if one ends the wait early. It returns
+// nil if nothing was eligible. If ctx ends while it waits, a job that was granted at that moment is given back.
 func (c *Client) Claim(ctx context.Context, r fleet.ClaimRequest) (*fleet.Claim, error) {
 	r.Max = nil
-	in := post("/fleet/claim")
-	in.wait = time.Duration(r.WaitSeconds) * time.Second
-	claim, err := post1[fleet.Claim](ctx, c, in, r)
-	if err != nil || claim.Job == nil {
+	claims, _, err := c.claim(ctx, "/fleet/claim", r)
+	if err != nil || len(claims) == 0 {
 		return nil, err
 	}
-	return claim, nil
+	return &claims[0], nil
 }
 
-// ClaimBatch asks for up to *r.Max jobs and waits for the first up to r.WaitSeconds.
+// ClaimBatch asks for up to *r.Max jobs and waits for the first as Claim does.
 func (c *Client) ClaimBatch(ctx context.Context, r fleet.ClaimRequest) ([]fleet.Claim, error) {
-	in := post("/fleet/claim/batch")
-	in.wait = time.Duration(r.WaitSeconds) * time.Second
-	claims, err := post1[fleet.Claims](ctx, c, in, r)
-	if err != nil {
+	claims, _, err := c.claim(ctx, "/fleet/claim/batch", r)
+	return claims, err
+}
+
+// ClaimAndHold claims a job as Claim does, and holds it until working ends. It does not renew the lease: whoever calls it
+// does, and says so by Renewed. (Claims does both.)
+func (c *Client) ClaimAndHold(ctx, working context.Context, r fleet.ClaimRequest) (*Held, error) {
+	r.Max = nil
+	claims, sent, err := c.claim(ctx, "/fleet/claim", r)
+	if err != nil || len(claims) == 0 {
 		return nil, err
 	}
-	return claims.Claims, nil
+	claim := claims[0]
+	ttl := time.Duration(claim.Lease.TTLSeconds) * time.Second
+	if time.Since(sent) > ttl/3 {
+		// The lease began somewhere in that time, and may be almost whole or as good as over by this process's clock. A
+		// renewal tells.
+		renewing, cancel := context.WithTimeout(working, ttl)
+		defer cancel()
+		again := time.Now()
+		if lease, err := c.Renew(renewing, claim.Job.ID, fleet.RenewRequest{LeaseEpoch: claim.Lease.LeaseEpoch}); err == nil {
+			claim.Lease, sent = lease, again
+		}
+	}
+	return c.hold(working, claim, sent), nil
+}
+
+// claim asks until something is granted or the time is over. It returns also when the request that was answered was sent.
+func (c *Client) claim(ctx context.Context, path string, r fleet.ClaimRequest) (claims []fleet.Claim, sent time.Time, err error) {
+	wait := time.Duration(r.WaitSeconds) * time.Second
+	over := time.Now().Add(wait)
+	for backoff := firstBackoff; ctx.Err() == nil; backoff = min(2*backoff, lastBackoff) {
+		in := post(path)
+		in.wait, in.key = time.Duration(r.WaitSeconds)*time.Second, rand.Text()
+		sent = time.Now()
+		claims, err = c.claimOnce(ctx, in, r)
+		if err != nil && ctx.Err() != nil {
+			c.recall(ctx, in, r)
+		}
+		left := time.Until(over)
+		if err != nil || len(claims) > 0 || left <= max(time.Second, wait/10) { // a node's time is not exact
+			return claims, sent, err
+		}
+		// This node stops, or knows no leader: others may.
+		c.shared.next.Add(1)
+		_ = sleep(ctx, backoff)
+		r.WaitSeconds = int64(left / time.Second)
+	}
+	return nil, sent, context.Cause(ctx)
+}
+
+// claimOnce makes one call for one claim or many.
+func (c *Client) claimOnce(ctx context.Context, in *call, r fleet.ClaimRequest) ([]fleet.Claim, error) {
+	var granted struct {
+		fleet.Claim
+		Claims []fleet.Claim `json:"claims"`
+	}
+	if _, err := c.do(ctx, in, r, &granted); err != nil {
+		return nil, err
+	}
+	claims := granted.Claims
+	if granted.Job != nil {
+		claims = append(claims, granted.Claim)
+	}
+	for _, claim := range claims {
+		if claim.Job == nil || claim.Lease == nil || claim.Run == nil {
+			return nil, fmt.Errorf("reading the answer to POST %s: %w: a claim is job, lease and run", in.path, errGarbage)
+		}
+	}
+	return claims, nil
+}
+
+// recall asks once more after a claim that was broken off. The same key tells what was granted, and it is given back: it
+// would wait for the end of a lease that nobody uses.
+func (c *Client) recall(ctx context.Context, broken *call, r fleet.ClaimRequest) {
+	ctx = context.WithoutCancel(ctx)
+	asking, cancel := context.WithTimeout(ctx, recallWait)
+	defer cancel()
+	again := *broken
+	claims, err := c.Patient(-1).claimOnce(asking, &again, r)
+	if err != nil {
+		return
+	}
+	for _, claim := range claims {
+		releasing, cancel := context.WithTimeout(ctx, time.Second)
+		_, _ = c.Release(releasing, claim.Job.ID, fleet.ReleaseRequest{LeaseEpoch: claim.Lease.LeaseEpoch})
+		cancel()
+	}
 }
 
 // Lease reads who may work on a job until when.

@@ -63,10 +63,14 @@ func cure(err error) (pause time.Duration, curable bool) {
 	return 0, false
 }
 
-// explain is the error of a whole call: the refusal itself, or who was tried and what stood in the way.
+// explain is the error of a whole call: the refusal itself, or who was tried and what stood in the way; and that the
+// caller's time was up, if it was.
 func explain(ctx context.Context, err error, tried []string) error {
 	var refused *statusError
 	if errors.As(err, &refused) {
+		if cause := context.Cause(ctx); cause != nil {
+			return fmt.Errorf("%w (%w)", cause, refused.refused)
+		}
 		return refused.refused
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {

@@ -316,3 +316,63 @@ func TestFactoryBelongsToItsToken(t *testing.T) {
 		t.Errorf("after the owner's token was revoked: got %v, want none", err)
 	}
 }
+
+// A job that kills its host must not go through the whole fleet: the fifth loss in a row is the last, unless it says otherwise.
+func TestFifthLossIsTheLast(t *testing.T) {
+	r := newReplica(t)
+	for i := range 5 {
+		r.heartbeat("f1", 1)
+		if i == 0 {
+			r.submit("a", nil)
+		}
+		r.claim()
+		r.now = r.now.Add(61)
+		must1[*Reaped](r, &Reap{})
+		want := fleet.Queued
+		if i == 4 {
+			want = fleet.DeadLetter
+		}
+		if j := r.job("a"); j.Stage != want || j.LeaseLosses != int64(i+1) || j.Reason != "lease_expired" || j.Failures != 0 {
+			t.Errorf("loss %d: got %s, %d losses, %q, want %s", i+1, j.Stage, j.LeaseLosses, j.Reason, want)
+		}
+	}
+}
+
+// A granted claim is a sign of life; one that finds nothing, or is refused, is none.
+func TestClaimIsASignOfLife(t *testing.T) {
+	r := newReplica(t)
+	r.heartbeat("f1", 1)
+	seen := func() (at fleet.Time) {
+		r.m.View(func(v View) { f, _ := v.Factory("p", "f1"); at = f.LastHeartbeatAt })
+		return at
+	}
+	born := r.now
+	r.now = r.now.Add(10)
+	r.claim()
+	if at := seen(); at != born {
+		t.Errorf("after a claim that found nothing: got %v, want %v", at, born)
+	}
+	r.submit("a", nil)
+	r.claim()
+	if at := seen(); at != r.now {
+		t.Errorf("after a claim: got %v, want %v", at, r.now)
+	}
+	granted := r.now
+	r.now = r.now.Add(10)
+	r.refused(&Claim{ProductID: "p", FactoryID: "f1", LeaseSeconds: 60}, fleet.SeatsExhausted)
+	if at := seen(); at != granted {
+		t.Errorf("after a claim that was refused: got %v, want %v", at, granted)
+	}
+}
+
+// A job id is given out once.
+func TestJobIDIsNew(t *testing.T) {
+	r := newReplica(t)
+	r.submit("a", nil)
+	other := submission(func(s *fleet.Submission) { s.BodyMd = "other" })
+	r.refused(&Submit{ProductID: "p", JobID: "a", Submission: other}, fleet.Internal)
+	r.refused(&SubmitBatch{ProductID: "p", JobIDs: []string{"b", "b"}, Submissions: []fleet.Submission{other, other}}, fleet.Internal)
+	if r.job("a").BodyMd != "do" {
+		t.Error("the job was replaced")
+	}
+}

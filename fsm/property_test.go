@@ -4,7 +4,9 @@ package fsm
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -119,7 +121,7 @@ func TestAnswersAreFrozen(t *testing.T) {
 // without gaps, and claims in order.
 func TestInvariantsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m, epochs := New(), map[string]uint64{}
+		m, epochs, versions := New(), map[string]uint64{}, map[string]versioned{}
 		for i, e := range newDraws(t).log(60) {
 			claim, alone := e.Proposals[0].Command.(*Claim)
 			var want string
@@ -137,6 +139,7 @@ func TestInvariantsHold(t *testing.T) {
 				}
 			}
 			check(t, m, epochs)
+			checkVersions(t, m, versions)
 		}
 	})
 }
@@ -353,4 +356,52 @@ func checkGraph(t *rapid.T, p *product) {
 	if len(edges) > 0 {
 		t.Fatalf("there is a cycle among %v", edges)
 	}
+}
+
+// versioned is a document as it was seen last, without its version.
+type versioned struct {
+	version uint64
+	doc     string
+}
+
+// checkVersions holds every version to growing with each change of its document. The end of a lease that a leader change
+// puts off is read differently without the lease having changed.
+func checkVersions(t *rapid.T, m *Machine, seen map[string]versioned) {
+	saw := func(id string, version uint64, doc any) {
+		v := versioned{version, fmt.Sprintf("%+v", doc)}
+		if old, ok := seen[id]; ok && (v.version < old.version || v.doc != old.doc && v.version == old.version) {
+			t.Fatalf("%s went from version %d to %d, from %s to %s", id, old.version, v.version, old.doc, v.doc)
+		}
+		seen[id] = v
+	}
+	p, ok := m.st.products.Get("p")
+	if !ok {
+		return
+	}
+	p.jobs.Scan(func(id string, r *record) bool {
+		j, l := *shownJob(r), *r.lease
+		jv, lv := j.Version, l.Version
+		j.Version, l.Version = 0, 0
+		saw("job "+id, jv, j)
+		saw("lease "+id, lv, l)
+		for _, run := range r.runs {
+			c := *run
+			c.Version = 0
+			saw("run "+c.ID, run.Version, c)
+		}
+		return true
+	})
+	for id := range seen {
+		if name, ok := strings.CutPrefix(id, "factory "); ok {
+			if _, ok := p.factories.Get(name); !ok {
+				delete(seen, id) // forgotten: it begins anew
+			}
+		}
+	}
+	p.factories.Scan(func(id string, f *factory) bool {
+		c := *shownFactory(f)
+		c.Version = 0
+		saw("factory "+id, f.doc.Version, c)
+		return true
+	})
 }

@@ -1,15 +1,11 @@
 package worker
 
-// This file is how a factory stops: by signals, each more urgent than the one before, and why a job must stop.
+// This file is how a factory stops: by signals, each more urgent than the one before.
 
 import (
 	"context"
 	"errors"
 	"os"
-	"sync"
-
-	"github.com/lysnrai/fleet"
-	"github.com/lysnrai/fleet/rpc/client"
 )
 
 // errStopped is why a job's context ends when the factory itself is to stop.
@@ -19,22 +15,23 @@ var errStopped = errors.New("the factory stops")
 type stop struct {
 	draining context.Context // ends: nothing more is claimed
 	stopping context.Context // ends: what runs is stopped and released
-	killed   chan struct{}   // closed: what runs is killed
+	killed   context.Context // ends: what runs is killed
 	end      func()
 }
 
 // watchSignals turns signals into stages. The end of ctx skips the first.
 func watchSignals(ctx context.Context, signals <-chan os.Signal, drain Drain) *stop {
-	s := &stop{killed: make(chan struct{})}
-	var stopNow, drainNow context.CancelFunc
+	s := &stop{}
+	var drainNow, stopNow, killNow, end context.CancelFunc
+	s.killed, killNow = context.WithCancel(context.WithoutCancel(ctx))
 	s.stopping, stopNow = context.WithCancel(ctx)
 	s.draining, drainNow = context.WithCancel(s.stopping)
-	ended := make(chan struct{})
-	s.end = sync.OnceFunc(func() { close(ended); stopNow() })
+	watching, end := context.WithCancel(context.WithoutCancel(ctx))
+	s.end = func() { end(); stopNow() }
 	go func() {
 		for count := 1; ; count++ {
 			select {
-			case <-ended:
+			case <-watching.Done():
 				return
 			case _, open := <-signals:
 				if !open {
@@ -46,47 +43,10 @@ func watchSignals(ctx context.Context, signals <-chan os.Signal, drain Drain) *s
 				stopNow()
 			}
 			if count == 3 {
-				close(s.killed)
+				killNow()
 				return
 			}
 		}
 	}()
 	return s
-}
-
-// stopWord is what a command finds in FLEET_STOP_FILE.
-type stopWord string
-
-// Why a command is stopped.
-const (
-	stopCancelled stopWord = "cancelled"
-	stopBudget    stopWord = "budget_exceeded"
-	stopLeaseLost stopWord = "lease_lost"
-	stopFactory   stopWord = "released"
-)
-
-// lostError is a lease that is gone, and what became of its job.
-type lostError struct {
-	word stopWord
-	err  error
-}
-
-func (e *lostError) Error() string { return string(e.word) + ": " + e.err.Error() }
-func (e *lostError) Unwrap() error { return e.err }
-
-// wordFor is the word for the cause of a context's end.
-func wordFor(cause error) stopWord {
-	var lost *lostError
-	switch {
-	case errors.As(cause, &lost):
-		return lost.word
-	case errors.Is(cause, errStopped):
-		return stopFactory
-	}
-	return stopLeaseLost
-}
-
-// fenced reports whether a job's context ended because the job is not ours any more.
-func fenced(cause error) bool {
-	return errors.Is(cause, fleet.StaleEpoch) || errors.Is(cause, fleet.NotFound) || errors.Is(cause, client.ErrLeaseExpired)
 }

@@ -14,12 +14,20 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-// environ is what a command is told, on top of the factory's own environment without its FLEET_ variables: those speak
-// of the factory, and may hold its token.
+// What the manifest may take of the environment: a variable over 128 KiB, or too much of all, keeps a command from
+// starting. FLEET_JOB_FILE has it all.
+const (
+	maxMetaBytes    = 64 << 10 // of one
+	maxAllMetaBytes = 512 << 10
+)
+
+// environ is what a command is told, on top of the factory's own environment without what speaks of the factory itself,
+// its token among it.
 func (f *factory) environ(inherited []string, task *Task, dir *directory) []string {
 	var env []string
 	for _, pair := range inherited {
-		if !strings.HasPrefix(pair, "FLEET_") || strings.HasPrefix(pair, "FLEET_CA_FILE=") {
+		name, _, _ := strings.Cut(pair, "=")
+		if ours := name == "FLEET" || strings.HasPrefix(name, "FLEET_") || name == "TRACEPARENT"; !ours || name == "FLEET_CA_FILE" {
 			env = append(env, pair)
 		}
 	}
@@ -55,8 +63,12 @@ func (f *factory) environ(inherited []string, task *Task, dir *directory) []stri
 	if job.Budget != nil && job.Budget.Wall != nil && run.StartedAt != 0 {
 		add("FLEET_DEADLINE", run.StartedAt.Add(*job.Budget.Wall).Time().Format(time.RFC3339))
 	}
+	room := maxAllMetaBytes
 	for _, v := range scalars(job.ManifestSnapshot) {
-		add("FLEET_META_"+v.name, v.value)
+		if size := len(v.name) + len(v.value); size <= min(maxMetaBytes, room) {
+			room -= size
+			add("FLEET_META_"+v.name, v.value)
+		}
 	}
 	for _, file := range dir.variables() {
 		add(file.name, file.value)

@@ -22,11 +22,14 @@ const (
 	exitNotFound    = 127
 	exitSignal      = 128 // plus the signal's number
 
+	reasonError       = "error" // of a Go handler, as panic
+	reasonPanic       = "panic"
 	reasonBadConfig   = "bad_config"
 	reasonBadResult   = "bad_result"
 	reasonTimeout     = "timeout"
 	reasonNotRunnable = "command_not_runnable"
 	reasonNotFound    = "command_not_found"
+	reasonKilled      = "signal_KILL"
 	reasonOOM         = "oom_killed"
 	reasonPreJobHook  = "pre_job_hook"
 )
@@ -62,6 +65,9 @@ func outcomeOf(status int, r resultFile, attempt int64) Outcome {
 	}
 	return o
 }
+
+// fileCounts reports whether a status leaves something for the result file to say.
+func fileCounts(status int) bool { return status != exitTempFail && reasonFor(status) == "" }
 
 // reasonFor is the reason that a status stands for, empty if the command may name its own.
 func reasonFor(status int) string {

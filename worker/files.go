@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -17,8 +18,10 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-// maxResultBytes leaves room in a call's body for what else is reported.
-const maxResultBytes = fleet.MaxBody - 64<<10
+const (
+	maxResultBytes     = fleet.MaxBody - 64<<10 // the rest of a call's body is for what else is reported
+	maxCheckpointBytes = 64 << 10
+)
 
 // directory is the files of one run, open to nobody else.
 type directory struct {
@@ -62,6 +65,41 @@ func (d *directory) file(name string) string { return filepath.Join(d.path, name
 
 func (d *directory) write(name string, b []byte) error { return os.WriteFile(d.file(name), b, 0o600) }
 
+// open opens a file that the command writes; nil if there is none. It must be a plain one: to open a named pipe would
+// take until somebody writes to it.
+func (d *directory) open(name string) (f *os.File, size int64, err error) {
+	f, err = os.OpenFile(d.file(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no plain file", name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, st.Size(), nil
+}
+
+// read reads a file that the command writes, up to a limit; nothing if there is none.
+func (d *directory) read(name string, limit int64) ([]byte, error) {
+	f, _, err := d.open(name)
+	if f == nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s is over %d bytes", name, limit)
+	}
+	return b, err
+}
+
 func (d *directory) remove() { _ = os.RemoveAll(d.path) }
 
 // variables say where each file is.
@@ -89,26 +127,15 @@ type resultFile struct {
 	VerifyResult fleet.JSON              `json:"verifyResult"`
 	Insights     *fleet.Insights         `json:"insights"`
 	Artifacts    []fleet.ArtifactRequest `json:"artifacts"`
+
+	Unknown map[string]jsontext.Value `json:",embed"` // nothing is done with these, but that is said
 }
 
 // result reads the result file; there need not be one.
 func (d *directory) result() (r resultFile, err error) {
-	f, err := os.Open(d.file("result.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil
-	}
-	if err != nil {
+	b, err := d.read("result.json", maxResultBytes)
+	if err != nil || len(bytes.TrimSpace(b)) == 0 {
 		return r, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxResultBytes+1))
-	switch {
-	case err != nil:
-		return r, err
-	case len(b) > maxResultBytes:
-		return r, fmt.Errorf("the result file is over %d bytes", maxResultBytes)
-	case len(bytes.TrimSpace(b)) == 0:
-		return r, nil
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
 		return resultFile{}, err
@@ -122,11 +149,8 @@ func (d *directory) result() (r resultFile, err error) {
 
 // checkpoint reads the checkpoint file; nil if there is none.
 func (d *directory) checkpoint() (*fleet.Checkpoint, error) {
-	b, err := os.ReadFile(d.file("checkpoint.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	b, err := d.read("checkpoint.json", maxCheckpointBytes)
+	if err != nil || len(bytes.TrimSpace(b)) == 0 {
 		return nil, err
 	}
 	c := &fleet.Checkpoint{}
@@ -143,16 +167,17 @@ type statusLine struct {
 	Insights *fleet.Insights `json:"insights"`
 }
 
-// statusLines are the whole lines that were added since the last call. At the end also what has no line feed.
+// statusLines are the whole lines that were added since the last call. At the end also what has no line feed. A file that
+// has become shorter was begun anew.
 func (d *directory) statusLines(atEnd bool) (lines [][]byte, err error) {
-	f, err := os.Open(d.file("status.jsonl"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	f, size, err := d.open("status.jsonl")
+	if f == nil {
 		return nil, err
 	}
 	defer f.Close()
+	if size < d.statusRead {
+		d.statusRead = 0
+	}
 	b, err := io.ReadAll(io.NewSectionReader(f, d.statusRead, fleet.MaxBody))
 	if err != nil {
 		return nil, err

@@ -76,24 +76,27 @@ func (f *factory) heartbeat(ctx context.Context) error {
 		Health: f.health, SeatLimit: &seats, HeartbeatSeconds: &seconds,
 	}
 	for id, h := range f.held {
+		if h.Context().Err() != nil {
+			continue // lost already, and still stopping
+		}
 		held[id] = h
 		request.Leases = append(request.Leases, fleet.HeldLease{JobID: id, LeaseEpoch: h.Epoch()})
 	}
+	load := float64(len(f.held))
 	f.mu.Unlock()
-	load := float64(len(held))
 	request.Load = &load
 	var refused error
 	for first := true; first || len(request.Leases) > 0; first = false {
 		rest := request.Leases
 		request.Leases = rest[:min(len(rest), fleet.MaxBatch)]
 		sent := time.Now()
-		result, err := f.client.Heartbeat(ctx, request)
+		result, err := f.Client.Heartbeat(ctx, request)
 		if err != nil {
 			return err
 		}
 		for _, r := range result.Leases {
 			if h := held[r.JobID]; h != nil {
-				refused = errors.Join(refused, f.judge(ctx, h, sent, r))
+				refused = errors.Join(refused, judge(h, sent, r))
 			}
 		}
 		request.Leases = rest[len(request.Leases):]
@@ -102,29 +105,14 @@ func (f *factory) heartbeat(ctx context.Context) error {
 }
 
 // judge takes in what came of one lease.
-func (f *factory) judge(ctx context.Context, h *client.Held, sent time.Time, r fleet.LeaseResult) error {
+func judge(h *client.Held, sent time.Time, r fleet.LeaseResult) error {
 	switch {
 	case r.OK:
 		h.Renewed(sent, r.Lease)
 	case r.Code == fleet.StaleEpoch || r.Code == fleet.NotFound:
-		h.Lose(f.whyLost(ctx, h, &fleet.Error{Code: r.Code, Detail: r.Detail, CurrentEpoch: r.CurrentEpoch}))
+		h.Fenced(&fleet.Error{Code: r.Code, Detail: r.Detail, CurrentEpoch: r.CurrentEpoch})
 	default:
 		return &fleet.Error{Code: r.Code, Detail: fmt.Sprintf("the lease of job %s: %s", r.JobID, r.Detail)}
 	}
 	return nil
-}
-
-// whyLost asks what became of a job whose lease is gone, so that the command can be told. Stopping is not delayed by
-// a cluster that does not answer.
-func (f *factory) whyLost(ctx context.Context, h *client.Held, lost error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	job, err := f.Client.Job(ctx, h.Job.ID)
-	if err == nil && job.Stage == fleet.Failed {
-		switch word := stopWord(job.Reason); word {
-		case stopCancelled, stopBudget:
-			return &lostError{word, lost}
-		}
-	}
-	return &lostError{stopLeaseLost, lost}
 }

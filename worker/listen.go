@@ -12,9 +12,6 @@ import (
 	"github.com/lysnrai/fleet"
 )
 
-// listenEvery is how often the files of a command are looked at.
-const listenEvery = time.Second
-
 // ears listen to one command.
 type ears struct {
 	f    *factory
@@ -34,14 +31,14 @@ func (f *factory) listen(ctx context.Context, task *Task, dir *directory) *ears 
 	e.end = sync.OnceFunc(func() { close(ended); <-done })
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(listenEvery)
+		tick := time.NewTicker(f.look)
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
 				e.hear(task.Context(), false)
 			case <-ended:
-				if !fenced(context.Cause(ctx)) {
+				if !gone(context.Cause(ctx)) {
 					// Also when the factory stops: the job is released with this checkpoint.
 					e.hear(task.Context(), true)
 				}
@@ -68,7 +65,9 @@ func (e *ears) hear(ctx context.Context, atEnd bool) {
 	case err == nil && c != nil && *c != e.last:
 		if err := e.task.Checkpoint(ctx, *c); err != nil {
 			e.f.Log.Warn("saving a checkpoint", "jobId", e.task.Job.ID, "error", err)
-			return // the next look tries again
+			if !unacceptable(err) {
+				return // the next look tries again
+			}
 		}
 		e.last = *c
 	}
@@ -77,7 +76,7 @@ func (e *ears) hear(ctx context.Context, atEnd bool) {
 // status passes on one line. What can't be understood or is refused is logged: it is not worth the job.
 func (e *ears) status(ctx context.Context, line []byte) {
 	var s statusLine
-	err := json.Unmarshal(line, &s)
+	err := json.Unmarshal(line, &s, json.RejectUnknownMembers(true))
 	if err == nil && s.Stage != "" && !s.Stage.Active() {
 		err = fleet.InvalidField("stage", "%q ends the job; write that to FLEET_RESULT_FILE", s.Stage)
 	}

@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// oomKills is how many processes of this factory's control group were killed so; 0 where that can't be known.
-func oomKills() int {
-	self, err := os.ReadFile("/proc/self/cgroup")
+// oomKills is how many processes of this factory's control group were killed so; 0 where that can't be known. Root is
+// where /proc and /sys are.
+func oomKills(root string) int {
+	self, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {
 		return 0
 	}
@@ -20,7 +21,7 @@ func oomKills() int {
 		if !unified {
 			continue
 		}
-		events, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", group, "memory.events"))
+		events, err := os.ReadFile(filepath.Join(root, "sys/fs/cgroup", group, "memory.events"))
 		if err != nil {
 			return 0
 		}
@@ -32,4 +33,12 @@ func oomKills() int {
 		}
 	}
 	return 0
+}
+
+// blameMemory names the reason for which a command was killed, if the count of kills rose meanwhile.
+func blameMemory(o Outcome, before, after int) Outcome {
+	if o.Reason == reasonKilled && after > before {
+		o.Reason = reasonOOM
+	}
+	return o
 }

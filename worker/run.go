@@ -6,15 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/rpc/client"
 )
 
-// Handler works on a job until it is done or ctx ends, and says what came of it. An error is a failure with reason
-// error. When ctx ends, the lease is lost or the factory stops (context.Cause says which), and what is returned counts
-// for nothing: a stopped job is released, a lost one is not reported at all.
+// Handler works on a job until it is done or ctx ends, and says what came of it. When ctx ends, the lease is lost or the
+// factory stops (context.Cause says which): a handler that breaks its work off for that returns an error, and the job
+// is released, or, lost, not reported at all. One that returns none has finished, and its outcome is reported. Any other
+// error is a failure with reason error, a panic one with reason panic.
 type Handler func(ctx context.Context, task *Task) (Outcome, error)
 
 // Task is a job in hand: the claim, and calls about it under its epoch.
@@ -22,6 +24,8 @@ type Task struct {
 	*client.Held
 	FactoryID string
 	Seat      int // 0 to seats-1; no two running tasks share one
+
+	cleanup func() // after the report, if not nil
 }
 
 // Checkpoint saves where the work stands, so that the next attempt can go on from there.
@@ -52,6 +56,10 @@ type Outcome struct {
 	Delay    time.Duration
 }
 
+// settleWait is how long a finished outcome is offered to a cluster that can't be reached. The work was paid for, and a
+// holder that is late but alone keeps it (docs/semantics.md, Fencing).
+const settleWait = 10 * time.Minute
+
 // work runs the handler on a job and settles what came of it.
 func (f *factory) work(h *client.Held, seat int) {
 	log := f.Log.With("jobId", h.Job.ID, "leaseEpoch", h.Epoch())
@@ -65,24 +73,31 @@ func (f *factory) work(h *client.Held, seat int) {
 		late := time.AfterFunc(time.Duration(*wall.Wall)*time.Second+time.Second, f.beatSoon)
 		defer late.Stop()
 	}
-	outcome, err := f.Handler(ctx, &Task{Held: h, FactoryID: f.FactoryID, Seat: seat})
+	task := &Task{Held: h, FactoryID: f.FactoryID, Seat: seat}
+	outcome, err := f.handle(ctx, task)
 	cause := context.Cause(ctx)
 	switch {
-	case fenced(cause) || errors.Is(cause, client.ErrSettled):
-	case errors.Is(cause, errStopped):
+	case err == nil && !gone(cause): // finished, whatever stops the factory since
+		cause = f.settle(h, outcome)
+	case err != nil && errors.Is(cause, errStopped):
 		outcome = Outcome{Released: true}
-	case err != nil:
-		outcome.Stage, outcome.Reason = fleet.Failed, "error"
+		cause = f.settle(h, outcome)
+	case err != nil && cause == nil:
+		outcome.Stage, outcome.Released = fleet.Failed, false
+		if outcome.Reason == "" {
+			outcome.Reason = reasonError
+		}
 		if outcome.Result == "" {
 			outcome.Result = object("error", f.secrets.mask(err.Error()))
 		}
-	}
-	if cause == nil || errors.Is(cause, errStopped) {
 		cause = f.settle(h, outcome)
 	}
 	h.Close()
+	if task.cleanup != nil {
+		task.cleanup()
+	}
 	switch {
-	case fenced(cause):
+	case fenced(cause) || errors.Is(cause, client.ErrLeaseExpired):
 		log.Warn("fenced", "why", cause)
 	case cause != nil && !errors.Is(cause, client.ErrSettled):
 		log.Error("reporting", "error", cause)
@@ -91,13 +106,23 @@ func (f *factory) work(h *client.Held, seat int) {
 	}
 }
 
-// graceFor is how long a command may take to stop: never so long that the lease has no time to be renewed before.
-func (f *factory) graceFor() time.Duration { return min(f.Grace, f.Lease/3) }
+// handle runs the handler. One that panics has failed; the factory's other jobs have not.
+func (f *factory) handle(ctx context.Context, task *Task) (outcome Outcome, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.Log.Error("a handler panicked", "jobId", task.Job.ID, "panic", p, "stack", string(debug.Stack()))
+			outcome, err = Outcome{Reason: reasonPanic}, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f.Handler(ctx, task)
+}
 
-// watchDeadline stops the work early enough before the lease ends that it is over by then.
+// watchDeadline stops the work early enough before the lease ends that it is over by then: by the grace, but not so
+// early that there was no time for two renewals.
 func (f *factory) watchDeadline(ctx context.Context, h *client.Held, end context.CancelCauseFunc) {
+	before := min(f.Grace, f.Lease-2*f.interval())
 	for {
-		left := time.Until(h.Deadline().Add(-f.graceFor()))
+		left := time.Until(h.Deadline().Add(-before))
 		if left <= 0 {
 			end(fmt.Errorf("no renewal came through: %w", client.ErrLeaseExpired))
 			return
@@ -110,25 +135,23 @@ func (f *factory) watchDeadline(ctx context.Context, h *client.Held, end context
 	}
 }
 
-// settle tells the cluster what came of an attempt. The lease bounds how long it tries.
+// settle tells the cluster what came of an attempt.
 func (f *factory) settle(h *client.Held, o Outcome) error {
-	ctx := h.Context()
+	within, wait := f.stop.killed, settleWait
 	if o.Released {
-		if stage := h.Stage(); stage == fleet.Review || stage == fleet.Testing {
-			// Released there it would wait for a human, with work that is not done.
-			if _, err := h.Report(ctx, fleet.Report{Stage: fleet.Building}); err != nil {
-				return f.lost(h, err)
-			}
-		}
-		return f.lost(h, h.Release(ctx, o.Delay))
+		within, wait = h.Context(), f.Lease // a lease that runs out gives the job back too
 	}
+	ctx, cancel := context.WithTimeout(within, wait)
+	defer cancel()
 	for _, artifact := range o.Artifacts {
-		if _, err := h.AddArtifact(ctx, artifact); err != nil {
-			if fenced(context.Cause(ctx)) {
-				return context.Cause(ctx)
-			}
+		if _, err := h.AddArtifact(ctx, artifact); gone(err) {
+			return f.lost(h, err)
+		} else if err != nil {
 			f.Log.Warn("adding an artifact", "jobId", h.Job.ID, "name", artifact.Name, "error", err)
 		}
+	}
+	if o.Released {
+		return f.lost(h, f.release(ctx, h, o))
 	}
 	if o.Stage == "" {
 		o.Stage = fleet.Shipped
@@ -152,7 +175,21 @@ func (f *factory) settle(h *client.Held, o Outcome) error {
 	return f.lost(h, err)
 }
 
-// lost is the better explanation of a call that ended because the lease did.
+// release gives a job back for another attempt.
+func (f *factory) release(ctx context.Context, h *client.Held, o Outcome) error {
+	report := fleet.Report{Insights: o.Insights} // what it cost counts all the same
+	if stage := h.Stage(); stage == fleet.Review || stage == fleet.Testing {
+		report.Stage = fleet.Building // released there it would wait for a human, with work that is not done
+	}
+	if report != (fleet.Report{}) {
+		if _, err := h.Report(ctx, report); err != nil && !unacceptable(err) {
+			return err
+		}
+	}
+	return h.Release(ctx, o.Delay)
+}
+
+// lost is the better explanation of a call that was refused because the lease is another's.
 func (f *factory) lost(h *client.Held, err error) error {
 	if cause := context.Cause(h.Context()); err != nil && fenced(cause) {
 		return cause

@@ -44,7 +44,7 @@ type Config struct {
 
 	// Seats is how many jobs run at once. Zero: 1.
 	Seats int
-	// Lease is how long a lease lasts unless it is renewed, which is done at a third of it. Zero: 60 s.
+	// Lease is how long a lease lasts unless it is renewed, which is done at a third of it, in whole seconds. Zero: 60 s.
 	Lease time.Duration
 	// Grace is what a command has between SIGTERM and SIGKILL, never beyond its lease. Zero: 30 s; negative: none.
 	Grace time.Duration
@@ -76,6 +76,8 @@ type Config struct {
 	// Signals stop the factory, whichever they are: the first drains, the second stops and releases what runs, the third
 	// kills it.
 	Signals <-chan os.Signal
+
+	look time.Duration // how often the files of a command are looked at
 }
 
 // withDefaults fills in zeros and refuses what can't be meant.
@@ -91,8 +93,17 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("Seats is %d, want 1 to %d", c.Seats, fleet.MaxSeats)
 	case c.Drain != "" && c.Drain != DrainWait && c.Drain != DrainRelease:
 		return c, fmt.Errorf("Drain is %q, want %s or %s", c.Drain, DrainWait, DrainRelease)
-	case c.Lease < 0 || c.Lease > 0 && c.Lease < time.Second || c.Lease > fleet.MaxLeaseSeconds*time.Second:
-		return c, fmt.Errorf("Lease is %v, want 1 s to %d s", c.Lease, fleet.MaxLeaseSeconds)
+	case c.Lease < 0 || c.Lease%time.Second != 0 || c.Lease > fleet.MaxLeaseSeconds*time.Second:
+		return c, fmt.Errorf("Lease is %v, want whole seconds from 1 s to %d s", c.Lease, fleet.MaxLeaseSeconds)
+	case c.Wait < 0 || c.Wait > fleet.MaxWaitSeconds*time.Second:
+		return c, fmt.Errorf("Wait is %v, want up to %d s", c.Wait, fleet.MaxWaitSeconds)
+	case c.IdleExit < 0:
+		return c, fmt.Errorf("IdleExit is %v, want 0 or more", c.IdleExit)
+	}
+	if c.Hooks != "" {
+		if st, err := os.Stat(c.Hooks); err != nil || !st.IsDir() {
+			return c, fmt.Errorf("Hooks is %q, want a directory with the executables pre-job and post-job", c.Hooks)
+		}
 	}
 	if c.Seats == 0 {
 		c.Seats = fleet.DefaultSeats
@@ -107,12 +118,14 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Wait == 0 {
 		c.Wait = 20 * time.Second
 	}
-	c.Wait = min(max(c.Wait, 0), fleet.MaxWaitSeconds*time.Second)
 	if c.Drain == "" {
 		c.Drain = DrainWait
 	}
 	if c.Output == nil {
 		c.Output = io.Discard
+	}
+	if c.look == 0 {
+		c.look = time.Second
 	}
 	if c.Log == nil {
 		c.Log = hclog.NewNullLogger()
@@ -123,8 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 // factory is a running Config.
 type factory struct {
 	Config
-	client  *client.Client // patient: a report is worth waiting for as long as its lease lasts
-	seats   chan int       // the free ones
+	seats   chan int // the free ones
 	running sync.WaitGroup
 	stop    *stop
 	kick    chan struct{} // a heartbeat is wanted now
@@ -145,9 +157,9 @@ func Run(ctx context.Context, config Config) error {
 		return err
 	}
 	f := &factory{
-		Config: config, client: config.Client.Patient(config.Lease), seats: make(chan int, config.Seats),
-		kick: make(chan struct{}, 1), secrets: maskerOf(os.Environ(), config.PassToken),
-		output: &terminal{out: config.Output}, health: fleet.HealthOK, held: map[string]*client.Held{}, idle: time.Now(),
+		Config: config, seats: make(chan int, config.Seats), kick: make(chan struct{}, 1),
+		secrets: maskerOf(os.Environ(), config.PassToken), output: &terminal{out: config.Output},
+		health: fleet.HealthOK, held: map[string]*client.Held{}, idle: time.Now(),
 	}
 	for seat := range config.Seats {
 		f.seats <- seat
@@ -172,7 +184,7 @@ func Run(ctx context.Context, config Config) error {
 	}()
 	select {
 	case <-done:
-	case <-f.stop.killed:
+	case <-f.stop.killed.Done():
 		err = f.abandon(done)
 	}
 	stopBeating()
@@ -210,9 +222,6 @@ func (f *factory) claimLoop() error {
 		}
 		switch {
 		case f.stop.draining.Err() != nil:
-			if !claimed && err != nil {
-				f.returnStray()
-			}
 			return nil
 		case f.Once && err == nil && !claimed:
 			return ErrNothing
@@ -235,8 +244,8 @@ func (f *factory) claim(seat int) (claimed bool, err error) {
 	ctx := f.stop.draining
 	lease := int64(f.Lease / time.Second)
 	request := fleet.ClaimRequest{FactoryID: f.FactoryID, LeaseSeconds: &lease, WaitSeconds: f.waitSeconds()}
-	sent := time.Now()
-	claim, err := f.Client.Claim(ctx, request)
+	// The job outlives ctx: it ends with its lease, or by the factory's stop.
+	held, err := f.Client.ClaimAndHold(ctx, context.WithoutCancel(ctx), request)
 	switch {
 	case errors.Is(err, fleet.UnknownFactory), errors.Is(err, fleet.FactoryDown):
 		f.beatSoon()
@@ -244,18 +253,18 @@ func (f *factory) claim(seat int) (claimed bool, err error) {
 	case errors.Is(err, fleet.SeatsExhausted) && !f.Once:
 		f.pause(retryWait)
 		return false, nil
-	case err != nil || claim == nil:
+	case err != nil || held == nil:
 		return false, err
 	}
-	// The job outlives ctx: it ends with its lease, or by the factory's stop.
-	held := f.client.Hold(context.WithoutCancel(ctx), *claim, sent)
 	f.mu.Lock()
-	f.held[claim.Job.ID] = held
+	f.held[held.Job.ID] = held
 	f.mu.Unlock()
 	f.running.Go(func() {
 		f.work(held, seat)
 		f.mu.Lock()
-		delete(f.held, claim.Job.ID)
+		if f.held[held.Job.ID] == held { // else another seat has the job's next attempt
+			delete(f.held, held.Job.ID)
+		}
 		f.idle = time.Now()
 		f.mu.Unlock()
 		f.seats <- seat
@@ -280,24 +289,6 @@ func (f *factory) idleFor(d time.Duration) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return d > 0 && len(f.held) == 0 && time.Since(f.idle) >= d
-}
-
-// returnStray gives back a job that was granted to a claim which was broken off: nobody would work on it.
-func (f *factory) returnStray() {
-	ctx, cancel := context.WithTimeout(context.Background(), abandonWait)
-	defer cancel()
-	for job, err := range f.Client.Jobs(ctx, client.JobFilter{FactoryID: f.FactoryID, Stage: fleet.Assigned}) {
-		if err != nil {
-			return
-		}
-		f.mu.Lock()
-		_, known := f.held[job.ID]
-		f.mu.Unlock()
-		if !known {
-			_, err := f.Client.Release(ctx, job.ID, fleet.ReleaseRequest{LeaseEpoch: job.LeaseEpoch})
-			f.Log.Debug("gave back a job that was claimed too late", "jobId", job.ID, "error", err)
-		}
-	}
 }
 
 func (f *factory) pause(d time.Duration) {

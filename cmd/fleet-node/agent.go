@@ -149,6 +149,12 @@ func (a *agent) explain(err error) error {
 		return fmt.Errorf("%w: another process listens there; stop it or give another address", err)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%w: give this user access, or another --data-dir", err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: give a --data-dir that can be written", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%w: make room, or give another --data-dir", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: this machine does not have that address", err)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,12 +58,15 @@ func showStatus(c *cobra.Command, o *output, s *fleet.ClusterStatus) error {
 	var names []string
 	var rows [][]string
 	voters, alive := 0, 0
+	var silent []string
 	for n := range slices.Values(s.Nodes) {
 		names = append(names, n.Name)
 		if n.Voter {
 			voters++
 			if n.Healthy {
 				alive++
+			} else {
+				silent = append(silent, n.Name)
 			}
 		}
 		lag := ""
@@ -82,7 +86,11 @@ func showStatus(c *cobra.Command, o *output, s *fleet.ClusterStatus) error {
 		return err
 	}
 	if s.Leader == "" {
-		c.PrintErrf("no leader: quorum is %d of %d, %d alive\n", voters/2+1, voters, alive)
+		text := fmt.Sprintf("no leader: quorum is %d of %d, %d alive", voters/2+1, voters, alive)
+		if len(silent) > 0 {
+			text += "; start " + strings.Join(silent, " or ")
+		}
+		c.PrintErrln(text)
 	}
 	return nil
 }
@@ -91,10 +99,11 @@ func newClusterRemove() *cobra.Command {
 	var n connection
 	var yes bool
 	c := &cobra.Command{
-		Use:     "remove NODE",
-		Short:   "Take a node out of the cluster for good; it stops, and its data directory is of no use any more",
-		Example: "  fleet-node cluster remove node-3 --yes",
-		Args:    takes("a node"),
+		Use:               "remove NODE",
+		Short:             "Take a node out of the cluster for good; it stops, and its data directory is of no use any more",
+		Example:           "  fleet-node cluster remove node-3\n  fleet-node cluster remove node-3 --yes",
+		Args:              takes("a node"),
+		ValidArgsFunction: firstArg(&n, allNodes),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := confirm(c, yes, "remove "+args[0]+" from the cluster"); err != nil {
 				return err
@@ -117,10 +126,11 @@ func newClusterTransfer() *cobra.Command {
 	var n connection
 	var yes bool
 	c := &cobra.Command{
-		Use:     "transfer [NODE]",
-		Short:   "Hand leadership over, to a node or to whichever is ready",
-		Example: "  fleet-node cluster transfer node-2 --yes",
-		Args:    cobra.MaximumNArgs(1),
+		Use:               "transfer [NODE]",
+		Short:             "Hand leadership over, to a node or to whichever is ready",
+		Example:           "  fleet-node cluster transfer --yes\n  fleet-node cluster transfer node-2 --yes",
+		Args:              takesAtMost("a node"),
+		ValidArgsFunction: firstArg(&n, allNodes),
 		RunE: func(c *cobra.Command, args []string) error {
 			to, what := "", "hand leadership over"
 			if len(args) == 1 {

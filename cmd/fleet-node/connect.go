@@ -70,11 +70,11 @@ func (n *connection) resolve() error {
 		n.token, n.tokenFile = os.Getenv("FLEET_TOKEN"), os.Getenv("FLEET_TOKEN_FILE")
 	}
 	if n.token == "" && n.tokenFile != "" {
-		b, err := os.ReadFile(n.tokenFile)
+		token, err := readSecret("token-file", n.tokenFile)
 		if err != nil {
-			return usagef("reading the token: %v", err)
+			return err
 		}
-		n.token = strings.TrimSpace(string(b))
+		n.token = string(token)
 	}
 	n.caFile = first(n.caFile, os.Getenv("FLEET_CA_FILE"))
 	n.product = first(n.product, os.Getenv("FLEET_PRODUCT"), saved["product"])

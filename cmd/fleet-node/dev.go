@@ -33,7 +33,8 @@ func newDev() *cobra.Command {
 		Use:   "dev",
 		Short: "Run a cluster of three nodes here, and let it check the Go packages of this directory",
 		Long: "dev starts three nodes and two factories as processes of their own, on loopback, and submits a job for each Go package of\n" +
-			"the module here and of the standard library below it. A process that dies is started again. Nothing is left at the end.",
+			"the module here and of the standard library below it; without a go command, a few jobs that only speak. A process that\n" +
+			"dies is started again. Nothing is left at the end.",
 		Example: "  fleet-node dev\n  fleet-node dev --once",
 		GroupID: groupCluster,
 		Args:    takes(),
@@ -94,11 +95,15 @@ func (d *dev) run(ctx context.Context, once bool) (err error) {
 		return err
 	}
 	defer forget()
+	d.address()
 
 	d.talk.say("reading the packages")
 	plan, err := mainjob.Load(ctx, here)
 	if err != nil {
 		return err
+	}
+	if plan.Pretend {
+		d.talk.line("there is no go command: the jobs only say what they would build")
 	}
 	if err := d.startFactories(procs, here); err != nil {
 		return err
@@ -152,7 +157,7 @@ func (d *dev) startNodes(procs *supervisor) error {
 	return nil
 }
 
-// startFactories starts two factories with a seat each: more would wait for processors.
+// startFactories starts two factories, each with two seats: one seat's job runs while the other's is reported.
 func (d *dev) startFactories(procs *supervisor, here string) error {
 	for i := range 2 {
 		name := fmt.Sprintf("factory-%d", i+1)

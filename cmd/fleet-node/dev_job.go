@@ -100,6 +100,12 @@ func (d *dev) table(r mainjob.Report) error {
 	return err
 }
 
+// address says how to reach the cluster while its first job still runs.
+func (d *dev) address() {
+	d.talk.line("")
+	fmt.Fprintf(d.out, "  url      %s\n  token    %s\n  product  %s\n\n", d.urls()[0], d.token, devProduct)
+}
+
 // card says what can be done with the cluster now.
 func (d *dev) card(ctx context.Context) {
 	leader := ""

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/cluster"
@@ -42,6 +45,25 @@ var errInterrupted = &statusError{exitInterrupted, errors.New("interrupted")}
 
 func usagef(format string, args ...any) error {
 	return &statusError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// whatNext is what the API can't know: what to do about an error here, on the command line. Empty: nothing to add.
+func whatNext(c *cobra.Command, err error) string {
+	token := c.Flags().Lookup("token") // by now it has the token from wherever that came
+	var refused *fleet.Error
+	switch errors.As(err, &refused); {
+	case refused == nil && errors.Is(err, syscall.ECONNREFUSED) && token != nil:
+		return "; start a cluster with fleet-node dev, or say where one is with --addr or FLEET_ADDR"
+	case refused == nil:
+		return ""
+	case refused.Code == fleet.Unauthenticated && token != nil && token.Value.String() == "":
+		return "; give a token with FLEET_TOKEN or --token-file"
+	case slices.ContainsFunc(refused.Fields, func(p fleet.FieldError) bool { return p.Field == "X-Product-Id" }):
+		return "; give it with --product or FLEET_PRODUCT"
+	case refused.Code == fleet.NoLeader && c.Flags().Lookup("stale") != nil:
+		return "; see what this node knows with --stale"
+	}
+	return ""
 }
 
 // conflicts are the codes that say: what you know is not how it is any more.

@@ -21,7 +21,7 @@ func newFactoryList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List the factories, with their seats and when they were last heard",
-		Example: "  fleet-node factory list",
+		Example: "  fleet-node factory list\n  fleet-node factory list -o json",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := n.client()

@@ -24,6 +24,9 @@ var wholeID = regexp.MustCompile(`^[0-9A-HJKMNP-TV-Z]{26}$`)
 
 // findJob is the id that a word means: an id, the first or last letters of only one, or key: with an idempotency key.
 func findJob(ctx context.Context, c *client.Client, word string) (string, error) {
+	if word == "" {
+		return "", usagef("an empty word is no job; see fleet-node job list")
+	}
 	if key, ok := strings.CutPrefix(word, "key:"); ok {
 		job, err := jobWithKey(ctx, c, key)
 		if err != nil {

@@ -13,10 +13,11 @@ func newJobCancel() *cobra.Command {
 	var o output
 	var reason string
 	c := &cobra.Command{
-		Use:     "cancel JOB",
-		Short:   "Cancel a job; whoever works on it is fenced at once",
-		Example: "  fleet-node job cancel key:fix-flaky-42 --reason \"no longer wanted\"",
-		Args:    takes("a job"),
+		Use:               "cancel JOB",
+		Short:             "Cancel a job; whoever works on it is fenced at once",
+		Example:           "  fleet-node job cancel key:fix-flaky-42 --reason \"no longer wanted\"\n  fleet-node job cancel 7Q",
+		Args:              takes("a job"),
+		ValidArgsFunction: firstArg(&n, someJobs),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := n.client()
 			if err != nil {

@@ -3,7 +3,9 @@ package main
 // This file shows what happened to a job, or in a product.
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/rpc/client"
 )
 
 func newJobEvents() *cobra.Command {
@@ -20,11 +23,18 @@ func newJobEvents() *cobra.Command {
 	var after uint64
 	var limit int
 	c := &cobra.Command{
-		Use:     "events [JOB]",
-		Short:   "Show what happened to a job, or in the product",
-		Example: "  fleet-node job events key:fix-flaky-42\n  fleet-node job events --follow -o json",
-		Args:    cobra.MaximumNArgs(1),
+		Use:               "events [JOB]",
+		Short:             "Show what happened to a job, or in the product",
+		Example:           "  fleet-node job events key:fix-flaky-42\n  fleet-node job events --follow -o json",
+		Args:              takesAtMost("a job"),
+		ValidArgsFunction: firstArg(&n, someJobs),
 		RunE: func(c *cobra.Command, args []string) error {
+			if follow && limit > 0 {
+				return usagef("--limit and --follow don't go together; --follow ends with Ctrl-C, or with the job")
+			}
+			if limit < 0 {
+				return usagef("--limit can't be negative")
+			}
 			cl, err := n.client()
 			if err != nil {
 				return err
@@ -37,7 +47,7 @@ func newJobEvents() *cobra.Command {
 					return err
 				}
 				if follow {
-					_, err := watchJob(ctx, c, cl, &o, id)
+					_, err := watchJob(ctx, c, cl, &o, id, after)
 					return err
 				}
 				return pages(after, limit, func(after uint64, limit int) (uint64, int, error) {
@@ -46,12 +56,7 @@ func newJobEvents() *cobra.Command {
 				})
 			}
 			if follow {
-				for e, err := range cl.Events(ctx, after) {
-					if err := showEvents(c, &o, []fleet.Event{e}, err); err != nil {
-						return err
-					}
-				}
-				return ctx.Err()
+				return followAll(ctx, c, cl, &o, after)
 			}
 			return pages(after, limit, func(after uint64, limit int) (uint64, int, error) {
 				events, err := cl.EventPage(ctx, after, limit)
@@ -65,6 +70,24 @@ func newJobEvents() *cobra.Command {
 	c.Flags().Uint64Var(&after, "after", 0, "only what came after this seq (of a job) or index (of the product)")
 	c.Flags().IntVar(&limit, "limit", 0, "at most so many (0: all)")
 	return c
+}
+
+// followAll writes the product's events after an index, or from now on, until it is interrupted.
+func followAll(ctx context.Context, c *cobra.Command, cl *client.Client, o *output, after uint64) error {
+	if !c.Flags().Changed("after") {
+		after = client.FromNow
+	}
+	for e, err := range cl.Events(ctx, after) {
+		var gap *client.Gap
+		if errors.As(err, &gap) {
+			c.PrintErrln(gap.Error())
+			continue
+		}
+		if err := showEvents(c, o, []fleet.Event{e}, err); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // pages reads page after page until the limit, or the end.

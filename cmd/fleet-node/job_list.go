@@ -23,11 +23,14 @@ func newJobList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List jobs in the order of their submission",
-		Example: "  fleet-node job list --stage queued\n  fleet-node job list --label team=api -q",
+		Example: "  fleet-node job list --stage queued\n  fleet-node job list --label team:api -q",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if stage != "" && fleet.Stage(stage).Index() < 0 {
 				return usagef("there is no stage %q%s", stage, nearest.Hint(stage, stageNames()))
+			}
+			if limit < 0 {
+				return usagef("--limit can't be negative")
 			}
 			if q.Stage = fleet.Stage(stage); parked {
 				q.Parked = &parked
@@ -68,6 +71,7 @@ func newJobList() *cobra.Command {
 	f.StringVar(&q.IdempotencyKey, "key", "", "only the job with this idempotency key")
 	f.StringVar(&label, "label", "", "only jobs with this label, as k:v")
 	f.IntVar(&limit, "limit", 0, "at most so many (0: all)")
+	_ = c.RegisterFlagCompletionFunc("factory", live(&n, allFactories))
 	_ = c.RegisterFlagCompletionFunc("stage", cobra.FixedCompletions(stageNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }

@@ -8,10 +8,11 @@ func newJobRequeue() *cobra.Command {
 	var n connection
 	var o output
 	c := &cobra.Command{
-		Use:     "requeue JOB",
-		Short:   "Queue a failed or dead-lettered job again; its checkpoint stays",
-		Example: "  fleet-node job requeue key:fix-flaky-42",
-		Args:    takes("a job"),
+		Use:               "requeue JOB",
+		Short:             "Queue a failed or dead-lettered job again; its checkpoint stays",
+		Example:           "  fleet-node job requeue key:fix-flaky-42\n  fleet-node job requeue 7Q -o json",
+		Args:              takes("a job"),
+		ValidArgsFunction: firstArg(&n, someJobs),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := n.client()
 			if err != nil {

@@ -58,9 +58,15 @@ func (s *jobSubmit) run(ctx context.Context, c *cobra.Command, path string) erro
 	if s.keyFrom != "" && s.keyFrom != "path" {
 		return usagef(`--key-from is "path", not %q`, s.keyFrom)
 	}
+	if s.keyFrom != "" && path == "-" {
+		return usagef("--key-from path needs a file or a directory: stdin has no path; write key: in its head")
+	}
 	jobs, err := s.read(c.InOrStdin(), path)
 	if err != nil {
 		return err
+	}
+	if s.watch && s.dryRun {
+		return usagef("--watch and --dry-run don't go together: nothing is submitted that could be watched")
 	}
 	if s.watch && len(jobs) != 1 {
 		return usagef("--watch follows one job, and these are %d", len(jobs))
@@ -82,7 +88,7 @@ func (s *jobSubmit) run(ctx context.Context, c *cobra.Command, path string) erro
 	if err := s.show(c, results); err != nil || !s.watch {
 		return err
 	}
-	_, err = watchJob(ctx, c, cl, &s.output, results[0].Job.ID)
+	_, err = watchJob(ctx, c, cl, &s.output, results[0].Job.ID, 0)
 	return err
 }
 

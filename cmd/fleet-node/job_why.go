@@ -12,10 +12,11 @@ func newJobWhy() *cobra.Command {
 	var n connection
 	var o output
 	c := &cobra.Command{
-		Use:     "why JOB",
-		Short:   "Say why a job is not running, the most decisive reason first",
-		Example: "  fleet-node job why key:fix-flaky-42",
-		Args:    takes("a job"),
+		Use:               "why JOB",
+		Short:             "Say why a job is not running, the most decisive reason first",
+		Example:           "  fleet-node job why key:fix-flaky-42\n  fleet-node job why 7Q -o json",
+		Args:              takes("a job"),
+		ValidArgsFunction: firstArg(&n, someJobs),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := n.client()
 			if err != nil {

@@ -23,13 +23,13 @@ func main() {
 // run gives the exit status. An error is one line (a job file's one per problem) that says what to do.
 func run() int {
 	root := newRoot()
-	err := root.ExecuteContext(context.Background())
+	c, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return exitDone
 	}
 	if text := err.Error(); text != "" {
 		if !errors.As(err, new(plainError)) {
-			text = root.Name() + ": " + strings.ReplaceAll(strings.TrimSpace(text), "\n", " ")
+			text = root.Name() + ": " + strings.ReplaceAll(strings.TrimSpace(text), "\n", " ") + whatNext(c, err)
 		}
 		fmt.Fprintln(os.Stderr, text)
 	}

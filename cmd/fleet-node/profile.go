@@ -24,7 +24,7 @@ func newProfilePut() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "put NAME FILE|-",
 		Short:   "Store a JSON object as the next version of a profile",
-		Example: "  echo '{\"model\":\"large\"}' | fleet-node profile put coder -",
+		Example: "  echo '{\"model\":\"large\"}' | fleet-node profile put coder -\n  fleet-node profile put coder profile.json -o json",
 		Args:    takes("a name", "a file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			snapshot, err := readObject(c.InOrStdin(), args[1])
@@ -74,10 +74,11 @@ func newProfileGet() *cobra.Command {
 	var o output
 	var number int64
 	c := &cobra.Command{
-		Use:     "get NAME",
-		Short:   "Show a profile, the latest version or another",
-		Example: "  fleet-node profile get coder\n  fleet-node profile get coder --version 3 -o json",
-		Args:    takes("a name"),
+		Use:               "get NAME",
+		Short:             "Show a profile, the latest version or another",
+		Example:           "  fleet-node profile get coder\n  fleet-node profile get coder --version 3 -o json",
+		Args:              takes("a name"),
+		ValidArgsFunction: firstArg(&n, allProfiles),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := n.client()
 			if err != nil {
@@ -104,7 +105,7 @@ func newProfileList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List the profiles, each with its latest version",
-		Example: "  fleet-node profile list",
+		Example: "  fleet-node profile list\n  fleet-node profile list -o json",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := n.client()

@@ -41,7 +41,7 @@ func newRoot() *cobra.Command {
 		newAgent(), newDev(),
 		newJob(),
 		newWork(), newFactory(), newProfile(),
-		newCluster(), newToken(), newVersion(),
+		newCluster(), newSnapshot(), newToken(), newVersion(),
 		newEnvironmentHelp(), newExitCodesHelp(),
 	)
 	root.SetFlagErrorFunc(flagError)
@@ -86,6 +86,16 @@ func flagError(c *cobra.Command, err error) error {
 		return usagef("unknown flag --%s (did you mean --%s?)", word, near)
 	}
 	return usagef("unknown flag --%s; see %s --help", word, c.CommandPath())
+}
+
+// takesAtMost refuses more than one argument.
+func takesAtMost(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return takes(name)(c, args)
+	}
 }
 
 // takes refuses any other number of arguments, naming what is wanted.

@@ -26,7 +26,7 @@ func newTokenCreate() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "create",
 		Short:   "Make a token; its secret is shown this once",
-		Example: "  fleet-node token create --name ci --role submitter --product api --expires 720h",
+		Example: "  fleet-node token create --name ci --role submitter --product api --expires 720h\n  fleet-node token create --role reader --role factory -o json",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			r := fleet.TokenRequest{Name: name, Products: products}
@@ -120,7 +120,7 @@ func newTokenList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List the tokens, without their secrets",
-		Example: "  fleet-node token list",
+		Example: "  fleet-node token list\n  fleet-node token list -q",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := n.client()
@@ -167,10 +167,11 @@ func newTokenDelete() *cobra.Command {
 	var n connection
 	var yes bool
 	c := &cobra.Command{
-		Use:     "delete ID",
-		Short:   "Take a token back; it is refused from then on",
-		Example: "  fleet-node token delete 01JD8X4QH6S8M6ZJ2V9T3K5R7W --yes",
-		Args:    takes("the id of a token"),
+		Use:               "delete ID",
+		Short:             "Take a token back; it is refused from then on",
+		Example:           "  fleet-node token delete 01JD8X4QH6S8M6ZJ2V9T3K5R7W --yes\n  fleet-node token delete 01JD8X4QH6S8M6ZJ2V9T3K5R7W",
+		Args:              takes("the id of a token"),
+		ValidArgsFunction: firstArg(&n, allTokens),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := confirm(c, yes, "take back the token "+args[0]); err != nil {
 				return err

@@ -1,0 +1,167 @@
+package main
+
+// This file takes the whole state out of a cluster as one file, and says what is in such a file.
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+	"github.com/lysnrai/fleet/rpc/client"
+)
+
+func newSnapshot() *cobra.Command {
+	return group("snapshot", "Take the whole state out of a cluster", groupOperate, newSnapshotSave(), newSnapshotInspect())
+}
+
+func newSnapshotSave() *cobra.Command {
+	var n connection
+	var o output
+	c := &cobra.Command{
+		Use:     "save FILE",
+		Short:   "Save the whole state as a file, verified before it has its name",
+		Example: "  fleet-node snapshot save fleet.snapshot\n  fleet-node snapshot save backup/fleet.snapshot -o json",
+		Args:    takes("a file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := n.client()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			s, err := saveSnapshot(ctx, cl, args[0])
+			if err != nil {
+				return err
+			}
+			return s.show(c, &o)
+		},
+	}
+	n.flags(c)
+	o.flags(c)
+	return c
+}
+
+// saveSnapshot downloads into a file beside the one that is wanted, verifies it, and only then gives it its name.
+func saveSnapshot(ctx context.Context, cl *client.Client, path string) (_ *snapshotFacts, err error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-") // it has mode 0600: tokens' hashes are in it
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(temp.Name()))
+		}
+	}()
+	defer temp.Close()
+	stream, err := cl.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	if _, err := io.Copy(temp, stream); err != nil {
+		return nil, fmt.Errorf("the snapshot did not come whole; try again: %w", err)
+	}
+	if err := temp.Sync(); err != nil {
+		return nil, err
+	}
+	facts, err := inspect(temp.Name())
+	if err != nil {
+		return nil, err
+	}
+	facts.File = path
+	return facts, os.Rename(temp.Name(), path)
+}
+
+func newSnapshotInspect() *cobra.Command {
+	var o output
+	c := &cobra.Command{
+		Use:     "inspect FILE",
+		Short:   "Verify a snapshot to its last byte and say what is in it; this needs no cluster",
+		Example: "  fleet-node snapshot inspect fleet.snapshot\n  fleet-node snapshot inspect fleet.snapshot -o json",
+		Args:    takes("a file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := inspect(args[0])
+			if err != nil {
+				return err
+			}
+			return s.show(c, &o)
+		},
+	}
+	o.flags(c)
+	return c
+}
+
+// snapshotFacts are what a snapshot is, and how much is in it.
+type snapshotFacts struct {
+	File   string           `json:"file"`
+	Index  uint64           `json:"index"`
+	At     fleet.Time       `json:"at"`
+	Bytes  int64            `json:"bytes"`
+	SHA256 string           `json:"sha256"`
+	Stages map[string]int64 `json:"stages"`
+}
+
+// inspect reads a snapshot as a node would.
+func inspect(path string) (*snapshotFacts, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	counted := &counter{r: bufio.NewReader(f), sum: sha256.New()}
+	m := fsm.New()
+	if err := m.Restore(counted); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	facts := &snapshotFacts{File: path, Index: m.Index(), At: m.Now(), Bytes: counted.n, SHA256: hex.EncodeToString(counted.sum.Sum(nil)), Stages: map[string]int64{}}
+	m.View(func(v fsm.View) {
+		for i, n := range v.Totals(m.Now()).Jobs {
+			if n > 0 {
+				facts.Stages[string(fleet.Stages[i])] = n
+			}
+		}
+	})
+	return facts, nil
+}
+
+// counter knows how far a file was read, and the hash so far.
+type counter struct {
+	r   io.Reader
+	sum hash.Hash
+	n   int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.sum.Write(b[:n])
+	c.n += int64(n)
+	return n, err
+}
+
+func (s *snapshotFacts) show(c *cobra.Command, o *output) error {
+	switch {
+	case o.json():
+		return o.value(c, s)
+	case o.quiet:
+		return o.ids(c, s.SHA256)
+	}
+	pairs := []string{"file", s.File, "index", strconv.FormatUint(s.Index, 10), "at", s.At.String(), "bytes", strconv.FormatInt(s.Bytes, 10), "sha256", s.SHA256}
+	for _, stage := range fleet.Stages {
+		if n := s.Stages[string(stage)]; n > 0 {
+			pairs = append(pairs, string(stage), strconv.FormatInt(n, 10))
+		}
+	}
+	return fields(c.OutOrStdout(), pairs...)
+}

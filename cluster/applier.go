@@ -21,8 +21,10 @@ type applier struct {
 	news    func(fsm.News)        // called after each entry, must not block
 	renewed func()                // called when a snapshot has replaced the whole state, must not block
 	applied func(d time.Duration) // measures an entry
-	failed  bool                  // after a fatal error nothing is applied any more
-	bytes   func(n int)           // counts what the log has grown by
+	// persisted is called when a snapshot is written, but not yet in force.
+	persisted func()
+	failed    bool        // after a fatal error nothing is applied any more
+	bytes     func(n int) // counts what the log has grown by
 
 	mu      sync.Mutex // guards what follows
 	waiters map[*indexWaiter]struct{}
@@ -58,7 +60,7 @@ type frameWaiter struct {
 
 func newApplier(machine *fsm.Machine) *applier {
 	return &applier{
-		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {},
+		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {}, persisted: func() {},
 		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
 	}
 }
@@ -248,7 +250,7 @@ func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
 	if a.failed {
 		return nil, ErrStorage
 	}
-	return &frozen{a.machine.Handle()}, nil
+	return &frozen{a.machine.Handle(), a.persisted}, nil
 }
 
 // Restore replaces the machine's state by a snapshot's.
@@ -269,15 +271,19 @@ func (a *applier) Restore(rc io.ReadCloser) error {
 	return nil
 }
 
-type frozen struct{ handle *fsm.Handle }
+// frozen is the state at one index.
+type frozen struct {
+	handle    *fsm.Handle
+	persisted func()
+}
 
-// Persist writes the snapshot to raft's sink.
+// Persist writes the snapshot to raft's sink, which raft closes, or cancels after an error.
 func (f *frozen) Persist(sink raft.SnapshotSink) error {
 	if _, err := f.handle.WriteTo(sink); err != nil {
-		_ = sink.Cancel() // the error that matters is the one above
 		return fmt.Errorf("writing a snapshot: %w", err)
 	}
-	return sink.Close()
+	f.persisted()
+	return nil
 }
 
 // Release has nothing to give back: the frozen state is garbage once nobody reads it.

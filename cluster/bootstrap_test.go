@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
 )
 
@@ -49,7 +50,7 @@ func found(t *testing.T, n *MemoryNetwork, dir, name string, expect int, join ..
 		t.Fatal(err)
 	}
 	f := &founder{done: make(chan struct{}), membership: &membership{cfg: &cfg, dir: d, transport: tr, gossip: g,
-		raft: func() *raft.Raft { return nil }, view: fsm.New().View, log: hclog.NewNullLogger(), stop: func(err error) { t.Error(err) }}}
+		raft: func() *raft.Raft { return nil }, view: fsm.New().View, stamp: func() (fleet.Time, bool) { return 0, false }, log: hclog.NewNullLogger(), stop: func(err error) { t.Error(err) }}}
 	f.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	f.end = cancel

@@ -147,27 +147,27 @@ func (c *leaderClock) median(ctx context.Context) fleet.Time {
 	ctx, cancel := context.WithTimeout(ctx, medianWait)
 	defer cancel()
 	voters := c.node.otherVoters()
-	answers := make(chan fleet.Time, len(voters))
+	answers := make(chan *time.Duration, len(voters))
 	for _, v := range voters {
 		go func() {
-			began := time.Now()
-			if wall, err := c.node.askClock(ctx, v); err == nil {
-				answers <- wall + fleet.Time(time.Since(began)/2) // it was read half-way
-			} else {
-				answers <- 0
+			ahead, err := c.node.askClock(ctx, v)
+			if err != nil {
+				answers <- nil
+				return
 			}
+			answers <- &ahead
 		}()
 	}
-	clocks := []fleet.Time{fleet.TimeOf(c.node.wall.Now())}
+	clocks := []time.Duration{0} // ahead of this node's, its own
 	for range voters {
 		select {
-		case t := <-answers:
-			if t != 0 {
-				clocks = append(clocks, t)
+		case ahead := <-answers:
+			if ahead != nil {
+				clocks = append(clocks, *ahead)
 			}
 		case <-ctx.Done():
 		}
 	}
 	slices.Sort(clocks)
-	return clocks[(len(clocks)-1)/2]
+	return fleet.TimeOf(c.node.wall.Now()) + fleet.Time(clocks[(len(clocks)-1)/2])
 }

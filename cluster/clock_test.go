@@ -3,7 +3,10 @@ package cluster
 // This file tests the leader's clock in virtual time: it follows the median, never back and never in jumps forward but one.
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,5 +152,52 @@ func TestStampsFollowTheMedian(t *testing.T) {
 				t.Errorf("the stamps of %s are %v off, want those of the two good clocks", name, off)
 			}
 		}
+	})
+}
+
+// A node whose clock is over 5 s from the median of the voters' says so.
+func TestNodeWithAWrongClockSaysSo(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		var log bytes.Buffer
+		var mu sync.Mutex
+		said := func() bool { mu.Lock(); defer mu.Unlock(); return strings.Contains(log.String(), "clock differs") }
+		var nodes []*Node
+		for i, clock := range []Clock{wrongClock(-time.Hour), nil, nil} {
+			cfg := Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three, Clock: clock}
+			if i == 0 {
+				cfg.Logger = hclog.New(&hclog.LoggerOptions{Output: &log, Mutex: &mu})
+			}
+			nodes = append(nodes, member(t, n, cfg))
+		}
+		eventually(t, "the node says so", said)
+		if off := time.Duration(nodes[0].membership.clockAhead.Load()); (off + time.Hour).Abs() > time.Second {
+			t.Errorf("its offset: got %v, want an hour behind", off)
+		}
+		if off := time.Duration(nodes[1].membership.clockAhead.Load()).Abs(); off > time.Second {
+			t.Errorf("the offset of a node whose clock is right: got %v, want none", off)
+		}
+		eventually(t, "its ages are taken by the leader's stamps", func() bool {
+			return nodes[0].Now().Sub(fleet.TimeOf(time.Now())).Abs() < time.Second
+		})
+		eventually(t, "a node leads", func() bool { return leaderOf(nodes) != nil })
+		eventually(t, "the status of every node shows it", func() bool {
+			for _, node := range nodes {
+				s, err := node.Status(t.Context())
+				if err != nil || len(s.Nodes) != 3 {
+					return false
+				}
+				for _, other := range s.Nodes {
+					want := 0.0
+					if other.Name == "n1" {
+						want = -3600
+					}
+					if d := other.ClockOffsetSeconds - want; d > 1 || d < -1 {
+						return false
+					}
+				}
+			}
+			return true
+		})
 	})
 }

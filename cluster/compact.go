@@ -1,6 +1,7 @@
 package cluster
 
-// This file decides when the log is compacted into a snapshot: by bytes, because entries are groups of any size.
+// This file decides when the log is compacted into a snapshot, and how much of it stays: by bytes, because entries are groups of any
+// size.
 
 import (
 	"errors"
@@ -10,14 +11,10 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// trailingLogs is how many entries stay behind a snapshot until the first two are known.
-const trailingLogs = 10240
-
 // compactEvery is how often the bytes are looked at. The nodes are out of step by chance, so that not all write at once.
 const compactEvery = 5 * time.Second
 
-// compact snapshots when the log has grown by SnapshotBytes, or by half of the last snapshot if that is more. The log is
-// kept back to the snapshot before the last, so that either can be started from.
+// compact snapshots when it is due, until the node closes.
 func (n *Node) compact(r *raft.Raft) {
 	for {
 		timer := time.NewTimer(compactEvery + rand.N(compactEvery))
@@ -27,27 +24,8 @@ func (n *Node) compact(r *raft.Raft) {
 			timer.Stop()
 			return
 		}
-		snapshots, err := n.stores.Snapshots.List()
-		if err != nil {
-			n.log.Warn("listing snapshots", "error", err)
-			continue
-		}
-		enough := n.cfg.SnapshotBytes
-		keep := uint64(trailingLogs)
-		if len(snapshots) > 0 {
-			enough = max(enough, snapshots[0].Size/2)
-			if applied := r.AppliedIndex(); applied > snapshots[0].Index {
-				keep = max(keep, (applied-snapshots[0].Index)/10*11)
-			}
-		}
 		written := n.logBytes.Load()
-		if written < enough {
-			continue
-		}
-		reloadable := r.ReloadableConfig()
-		reloadable.TrailingLogs = keep
-		if err := r.ReloadConfig(reloadable); err != nil {
-			n.log.Warn("setting how much log is kept", "error", err)
+		if !n.snapshotDue(written) {
 			continue
 		}
 		began := time.Now()
@@ -58,6 +36,43 @@ func (n *Node) compact(r *raft.Raft) {
 			continue
 		}
 		n.logBytes.Add(-written)
-		n.log.Info("wrote a snapshot", "index", r.AppliedIndex(), "durationSeconds", time.Since(began).Seconds())
+		n.log.Info("wrote a snapshot", "index", n.machine.Index(), "durationSeconds", time.Since(began).Seconds())
+	}
+}
+
+// snapshotDue: the log has grown by SnapshotBytes, or by half of the last snapshot if that is more; or there is no snapshot any more
+// that a follower could be given. Never while one is read, which is while a follower is sent one.
+func (n *Node) snapshotDue(written int64) bool {
+	if s, ok := n.stores.Snapshots.(*usableSnapshots); ok && s.reading.Load() > 0 {
+		return false
+	}
+	snapshots, err := n.stores.Snapshots.List()
+	if err != nil {
+		n.log.Warn("the snapshots are no use any more: writing another", "error", err)
+		return true
+	}
+	enough := n.cfg.SnapshotBytes
+	if len(snapshots) > 0 {
+		enough = max(enough, snapshots[0].Size/2)
+	}
+	return written >= enough
+}
+
+// keepLog is called when a snapshot is written but not yet in force. It keeps the log back to the one before, and a tenth more for what
+// comes meanwhile, so that either can be started from; with no other one, the whole log.
+func (n *Node) keepLog() {
+	r := n.raftIfUp()
+	if r == nil {
+		return
+	}
+	previous := uint64(0)
+	if snapshots, err := n.stores.Snapshots.List(); err == nil && len(snapshots) > 0 {
+		previous = snapshots[0].Index
+	}
+	entries := r.LastIndex() - min(previous, r.LastIndex())
+	reloadable := r.ReloadableConfig()
+	reloadable.TrailingLogs = entries + entries/10 + 64
+	if err := r.ReloadConfig(reloadable); err != nil {
+		n.log.Warn("setting how much log is kept", "error", err)
 	}
 }

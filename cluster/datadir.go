@@ -29,6 +29,7 @@ type identity struct {
 
 	Mint          []mintServer // what this node, as minter, wrote down before it asked for promises
 	Bootstrapping bool         // all promises were there: from now on the list is final
+	Started       bool         // the log has held something
 	Removed       bool         // the cluster has removed this node
 }
 

@@ -62,6 +62,7 @@ type helloReply struct {
 	greeter
 	Join       []string `json:"join,omitzero"`    // gossip addresses that it was told, while it has no state
 	Clock      int64    `json:"clock"`            // its wall clock, in nanoseconds
+	Stamp      int64    `json:"stamp,omitzero"`   // its stamps' clock then, if it leads
 	Applied    uint64   `json:"applied"`          // the log index that its state reflects
 	State      string   `json:"state"`            // joining, follower, candidate, leader or stopped
 	LeaderID   string   `json:"leaderId"`         // empty: it knows of none
@@ -71,6 +72,8 @@ type helloReply struct {
 	DiskFree   uint64   `json:"diskFree"`         // bytes
 	Granted    bool     `json:"granted"`          // promise, release, join: done
 	Refused    string   `json:"refused,omitzero"` // why not
+
+	ahead time.Duration // of the asker's clock, as it found
 }
 
 // hello greets whoever is at an address and returns its answer, whose ServerID its certificate has proved.
@@ -89,6 +92,7 @@ func (t *transport) hello(ctx context.Context, addr string, req helloRequest) (h
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	var reply helloReply
+	asked := time.Now()
 	if err := writeHello(conn, req); err != nil {
 		return helloReply{}, fmt.Errorf("greeting %s: %w", addr, err)
 	}
@@ -99,6 +103,8 @@ func (t *transport) hello(ctx context.Context, addr string, req helloRequest) (h
 		return helloReply{}, fmt.Errorf("%s says that it is server %s, its certificate says %s", addr, reply.ServerID, p.id)
 	}
 	t.learn(p.id, addr)
+	there := reply.Clock + int64(time.Since(asked)/2) // it was read half-way
+	reply.ahead = time.Duration(there - t.cfg.Clock.Now().UnixNano())
 	return reply, nil
 }
 

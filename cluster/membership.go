@@ -37,8 +37,12 @@ type membership struct {
 	raft      func() *raft.Raft // nil before it is up
 	propose   func(ctx context.Context, c fsm.Command) error
 	view      func(func(fsm.View))
+	stamp     func() (fleet.Time, bool) // the leader's clock, if this node leads
 	log       hclog.Logger
 	stop      func(error)
+
+	clockAhead  atomic.Int64 // this node's clock, of the median of the voters' clocks, in nanoseconds
+	stampsAhead atomic.Int64 // the leader's stamps, of this node's clock
 
 	leading  atomic.Bool // lead runs
 	changing sync.Mutex  // held during one change of Raft's configuration; taken before mu
@@ -66,6 +70,9 @@ func (m *membership) answer(peerID, _ string, req helloRequest) helloReply {
 		reply.Applied = v.Index()
 		reply.Removed = rowOf(v, peerID).Removed
 	})
+	if stamp, leads := m.stamp(); leads {
+		reply.Stamp = int64(stamp)
+	}
 	own := m.dir.identity()
 	if r := m.raft(); r != nil {
 		reply.State = stateWord(r.State())
@@ -192,6 +199,12 @@ func (m *membership) run(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		r, neighbours := m.raft(), m.neighbours()
+		if !m.dir.identity().Started && r.LastIndex() > 0 {
+			if err := m.dir.update(func(n *identity) { n.Started = true }); err != nil {
+				m.stop(fmt.Errorf("%w: %w", ErrStorage, err))
+				return
+			}
+		}
 		led := r.State() == raft.Leader || time.Since(later(r.LastContact(), began)) < silenceLimit
 		if !led || neighbours != known || m.strangers() || time.Since(greeted) > greetAnyway {
 			replies := m.greetAll(ctx)
@@ -199,15 +212,13 @@ func (m *membership) run(ctx context.Context) {
 			m.mu.Lock()
 			maps.Copy(m.replies, replies)
 			m.mu.Unlock()
+			m.compareClocks(replies)
 			if at := m.double(ctx); at != "" {
 				m.stop(fmt.Errorf("another process at %s runs on a copy of this data directory: wipe this one, then the node joins as a new one", at))
 				return
 			}
 			if !led && m.removedFrom(replies) {
-				if err := m.dir.update(func(n *identity) { n.Removed = true }); err != nil {
-					m.log.Warn("writing down that this node was removed", "error", err)
-				}
-				m.stop(ErrRemoved)
+				m.wasRemoved()
 				return
 			}
 		}
@@ -216,6 +227,38 @@ func (m *membership) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// wasRemoved ends a node that was removed, and a start on its data directory too.
+func (m *membership) wasRemoved() {
+	if err := m.dir.update(func(n *identity) { n.Removed = true }); err != nil {
+		m.log.Warn("writing down that this node was removed", "error", err)
+	}
+	m.stop(ErrRemoved)
+}
+
+// clockLimit is how far a node's clock may be from the median before it says so.
+const clockLimit = 5 * time.Second
+
+// compareClocks compares this node's clock with the other voters' and with the leader's stamps.
+func (m *membership) compareClocks(replies map[string]helloReply) {
+	ahead := []time.Duration{0} // of this node's clock: its own, and the others'
+	servers, _ := m.configuration()
+	for _, s := range servers {
+		p, answered := replies[string(s.ID)]
+		if answered && s.Suffrage == raft.Voter {
+			ahead = append(ahead, p.ahead)
+		}
+		if answered && p.Stamp != 0 {
+			m.stampsAhead.Store(int64(p.ahead) + p.Stamp - p.Clock)
+		}
+	}
+	slices.Sort(ahead)
+	off := -ahead[(len(ahead)-1)/2]
+	m.clockAhead.Store(int64(off))
+	if off.Abs() > clockLimit && m.seldom.allow("clock", time.Minute) {
+		m.log.Warn("this node's clock differs from the median of the voters' clocks: set it right", "aheadSeconds", off.Seconds())
 	}
 }
 

@@ -63,6 +63,9 @@ func newMetrics(n *Node, r prometheus.Registerer) *metrics {
 			}
 			return 0
 		}),
+		gauge("fleet_clock_offset_seconds", "This node's clock, ahead of the median of the voters' clocks.", func() float64 {
+			return time.Duration(n.membership.clockAhead.Load()).Seconds()
+		}),
 		gauge("fleet_voters", "Voters in the configuration.", func() float64 { return float64(n.voters()) }),
 	)
 	return m

@@ -53,6 +53,7 @@ type Node struct {
 	startedAt uint64        // what was in the log at the start: ready once that is applied
 	logBytes  atomic.Int64  // log written since the last snapshot
 
+	work     sync.WaitGroup  // what runs as long as the node does
 	lifetime context.Context // ends when closing does
 	draining chan struct{}   // closed when the node stops taking on new waits
 	closing  chan struct{}   // closed when it closes
@@ -93,6 +94,11 @@ func Start(cfg Config) (*Node, error) {
 		_ = dir.Close()
 		return nil, err
 	}
+	if err := checkNotEmptied(dir.identity(), n.stores); err != nil {
+		_ = n.stores.Close()
+		_ = dir.Close()
+		return nil, err
+	}
 	if n.transport, err = newTransport(&n.cfg, dir, n.log); err != nil {
 		_ = n.stores.Close()
 		_ = dir.Close()
@@ -108,21 +114,22 @@ func Start(cfg Config) (*Node, error) {
 	n.applier = newApplier(n.machine)
 	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
+	n.applier.persisted = n.keepLog
 	n.proposer, n.forwarder = newProposer(n), newForwarder(n)
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters = &leaderClock{node: n}, newWaiters(n)
 	n.membership = &membership{
 		cfg: &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
 		propose: func(ctx context.Context, c fsm.Command) error { _, err := n.proposeInternal(ctx, c); return err },
-		view:    n.machine.View, log: n.log, stop: n.stop,
+		view:    n.machine.View, stamp: n.stamp, log: n.log, stop: n.stop,
 	}
 	n.transport.onForward = n.serveForward
 	n.membership.start()
-	go n.proposer.run()
-	go n.forwarder.run()
-	go n.waiters.run()
-	go n.followLeadership(n.notify)
-	go n.join()
+	n.work.Go(n.proposer.run)
+	n.work.Go(n.forwarder.run)
+	n.work.Go(n.waiters.run)
+	n.work.Go(func() { n.followLeadership(n.notify) })
+	n.work.Go(n.join)
 	return n, nil
 }
 
@@ -198,7 +205,7 @@ func (n *Node) join() {
 	select {
 	case <-n.closing:
 		n.mu.Unlock()
-		r.Shutdown()
+		_ = r.Shutdown().Error() // the stores are closed after it
 		return
 	default:
 	}
@@ -212,8 +219,8 @@ func (n *Node) join() {
 			return
 		}
 	}
-	go n.watchLeader(r)
-	go n.compact(r)
+	n.work.Go(func() { n.watchLeader(r) })
+	n.work.Go(func() { n.compact(r) })
 	n.membership.run(n.lifetime)
 }
 
@@ -232,8 +239,7 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	}
 	c.CommitTimeout = 50 * time.Millisecond
 	c.MaxAppendEntries = 16
-	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes
-	c.TrailingLogs = trailingLogs
+	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes; so it does for TrailingLogs
 	c.ShutdownOnRemove = true
 	c.NotifyCh = n.notify
 	return raft.NewRaft(c, n.applier, n.stores.Log, n.stores.Stable, n.stores.Snapshots, n.transport.raft())
@@ -262,8 +268,8 @@ func (n *Node) watchLeader(r *raft.Raft) {
 		}
 		select {
 		case o := <-observations:
-			if o.Data == raft.Shutdown {
-				n.stop(ErrRemoved) // unless this node is closing, raft ends by itself only when it was removed
+			if o.Data == raft.Shutdown && n.lifetime.Err() == nil { // raft ends by itself only when it was removed
+				n.membership.wasRemoved()
 			}
 		case <-n.closing:
 			return
@@ -345,11 +351,14 @@ func (n *Node) IsLeader() bool { return n.leading.Load() }
 
 // Now is this node's clock, corrected by its offset to the leader's stamps.
 func (n *Node) Now() fleet.Time {
-	if n.leading.Load() {
-		return n.clock.stamp()
+	if stamp, leads := n.stamp(); leads {
+		return stamp
 	}
-	return max(fleet.TimeOf(n.wall.Now()), n.machine.Now())
+	return max(fleet.TimeOf(n.wall.Now())+fleet.Time(n.membership.stampsAhead.Load()), n.machine.Now())
 }
+
+// stamp is the leader's clock, if this node leads.
+func (n *Node) stamp() (fleet.Time, bool) { return n.clock.stamp(), n.leading.Load() }
 
 // Draining is closed when the node takes on no more waits: streams should end then.
 func (n *Node) Draining() <-chan struct{} { return n.draining }
@@ -401,12 +410,12 @@ func (n *Node) stop(why error) {
 		n.mu.Lock()
 		n.err = why
 		close(n.closing)
+		n.end()
 		n.mu.Unlock()
 		if why != nil {
 			n.log.Error("this node stops", "error", why)
 		}
 		n.drain.Do(func() { close(n.draining) })
-		n.end()
 		go n.close(why)
 	})
 }
@@ -425,6 +434,7 @@ func (n *Node) close(why error) {
 	if broken {
 		return
 	}
+	n.work.Wait()
 	if n.stores.Close != nil {
 		if err := n.stores.Close(); err != nil {
 			n.log.Warn("closing the stores", "error", err)

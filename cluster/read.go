@@ -22,32 +22,21 @@ const (
 	Stale
 )
 
-// minIndexWait is how long a read waits for the index that its caller has seen.
+// minIndexWait is how long a read waits for the index that its caller has seen, or that the leader has named.
 const minIndexWait = 5 * time.Second
 
-// Read calls fn with a view that is as fresh as asked and not older than minIndex. It waits up to 5 s for minIndex, else it
-// fails with behind; without a leader a linearizable read fails with no_leader.
+// Read calls fn with a view that is as fresh as asked and not older than minIndex. It waits up to 5 s for that,
+// else it fails with behind; without a leader a linearizable read fails with no_leader.
 func (n *Node) Read(ctx context.Context, c Consistency, minIndex uint64, fn func(fsm.View)) error {
 	if c == Linearizable {
 		index, err := n.reads.index(ctx)
 		if err != nil {
 			return err
 		}
-		if err := n.awaitIndex(ctx, index); err != nil {
-			return err
-		}
+		minIndex = max(minIndex, index)
 	}
-	if minIndex > n.machine.Index() {
-		ctx, cancel := context.WithTimeout(ctx, minIndexWait)
-		defer cancel()
-		if err := n.awaitIndex(ctx, minIndex); err != nil {
-			if !errors.Is(err, context.DeadlineExceeded) {
-				return err
-			}
-			e := fleet.Errorf(fleet.Behind, "this node has applied index %d, you asked for %d; try again, or another node", n.machine.Index(), minIndex)
-			e.RetryAfterSeconds = 1
-			return e
-		}
+	if err := n.awaitIndex(ctx, minIndex); err != nil {
+		return err
 	}
 	n.machine.View(fn)
 	return nil
@@ -56,20 +45,25 @@ func (n *Node) Read(ctx context.Context, c Consistency, minIndex uint64, fn func
 // View calls fn with what this node has, at once: a stale read that can't fail.
 func (n *Node) View(fn func(fsm.View)) { n.machine.View(fn) }
 
-// awaitIndex waits until this node has applied an index.
+// awaitIndex waits until this node has applied an index, 5 s at most: it may be cut off, or far behind.
 func (n *Node) awaitIndex(ctx context.Context, index uint64) error {
 	if n.machine.Index() >= index {
 		return nil
 	}
 	w := n.applier.wait(index)
+	defer n.applier.forget(w)
+	timer := time.NewTimer(minIndexWait)
+	defer timer.Stop()
 	select {
 	case <-w.done:
 		return nil
+	case <-timer.C:
+		e := fleet.Errorf(fleet.Behind, "this node has applied index %d, not yet %d; try again, or another node", n.machine.Index(), index)
+		e.RetryAfterSeconds = 1
+		return e
 	case <-ctx.Done():
-		n.applier.forget(w)
 		return context.Cause(ctx)
 	case <-n.closing:
-		n.applier.forget(w)
 		return fleet.Errorf(fleet.NoLeader, "this node is stopping; try another one")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -18,6 +19,8 @@ type usableSnapshots struct {
 	raft.SnapshotStore
 	log    raft.LogStore
 	logger hclog.Logger
+
+	reading atomic.Int64 // snapshots that are open
 
 	mu     sync.Mutex      // guards intact
 	intact map[string]bool // by id; reading a whole snapshot at every List would cost too much
@@ -85,5 +88,21 @@ func (s *usableSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, er
 	s.mu.Lock()
 	s.intact[id] = err == nil
 	s.mu.Unlock()
-	return meta, content, err
+	if err != nil {
+		return nil, nil, err
+	}
+	s.reading.Add(1)
+	return meta, &openSnapshot{ReadCloser: content, reading: &s.reading}, nil
+}
+
+// openSnapshot counts itself until it is closed.
+type openSnapshot struct {
+	io.ReadCloser
+	reading *atomic.Int64
+	once    sync.Once
+}
+
+func (o *openSnapshot) Close() error {
+	o.once.Do(func() { o.reading.Add(-1) })
+	return o.ReadCloser.Close()
 }

@@ -50,7 +50,8 @@ func (n *Node) Ready() error {
 	if _, known := n.leader(); !known {
 		return errNoLeader
 	}
-	if n.machine.LeaderSince() == 0 || r.AppliedIndex() < n.startedAt {
+	// What was in the log at the start may have been cut off since, because it was never committed.
+	if n.machine.LeaderSince() == 0 || n.machine.Index() < min(n.startedAt, r.LastIndex()) {
 		return errCatchingUp
 	}
 	return nil
@@ -96,13 +97,21 @@ func (n *Node) otherVoters() (others []raft.Server) {
 	return others
 }
 
-// askClock reads another node's wall clock.
-func (n *Node) askClock(ctx context.Context, s raft.Server) (fleet.Time, error) {
-	reply, err := n.transport.hello(ctx, string(s.Address), helloRequest{Op: opClock})
-	if err != nil {
-		return 0, err
+// addressOf is where a server was last met, or else where Raft's configuration has it.
+func (n *Node) addressOf(s raft.Server) string {
+	if met := n.transport.metAt(string(s.ID)); met != "" {
+		return met
 	}
-	return fleet.Time(reply.Clock), nil
+	return string(s.Address)
+}
+
+// askClock finds how far another node's wall clock is ahead of this one's.
+func (n *Node) askClock(ctx context.Context, s raft.Server) (time.Duration, error) {
+	reply, err := n.transport.hello(ctx, n.addressOf(s), helloRequest{Op: opClock})
+	if err == nil && reply.ServerID != string(s.ID) {
+		err = errors.New("another server answers there")
+	}
+	return reply.ahead, err
 }
 
 // Status is the cluster as this node sees it: every server of the configuration, asked over the node port.
@@ -143,17 +152,15 @@ func (n *Node) statusOf(ctx context.Context, server raft.Server, known fsm.Serve
 	if s.ID == n.id {
 		s.Name, s.HTTPAddr, s.Version = n.cfg.Name, n.cfg.HTTPAddr, n.cfg.Version
 		s.State, s.Healthy, s.AppliedIndex = n.raftState(), true, n.machine.Index()
-		s.ClockOffsetSeconds = fleet.TimeOf(n.wall.Now()).Sub(n.Now()).Seconds()
+		s.ClockOffsetSeconds = fleet.TimeOf(n.wall.Now()).Sub(n.Now()).Round(time.Millisecond).Seconds()
 		return s
 	}
-	began := time.Now()
-	reply, err := n.transport.hello(ctx, string(server.Address), helloRequest{Op: opStatus})
+	reply, err := n.transport.hello(ctx, n.addressOf(server), helloRequest{Op: opStatus})
 	if err != nil || reply.ServerID != s.ID {
 		return s
 	}
 	s.State, s.Healthy, s.AppliedIndex = reply.State, true, reply.Applied
-	offset := (fleet.Time(reply.Clock) - fleet.Time(time.Since(began)/2)).Sub(n.Now())
-	s.ClockOffsetSeconds = offset.Round(time.Millisecond).Seconds()
+	s.ClockOffsetSeconds = (reply.ahead + fleet.TimeOf(n.wall.Now()).Sub(n.Now())).Round(time.Millisecond).Seconds()
 	return s
 }
 

@@ -101,6 +101,19 @@ func checkStores(log markedLog, stable raft.StableStore, snapshots raft.Snapshot
 	return nil
 }
 
+// checkNotEmptied refuses stores that somebody has emptied, or replaced, under a node that had a log: it would vote again in terms in
+// which it has voted, and acknowledge again what it has forgotten.
+func checkNotEmptied(id identity, s Stores) error {
+	last, err := s.Log.LastIndex()
+	if err != nil || !id.Started || last > 0 {
+		return err
+	}
+	if snapshots, err := s.Snapshots.List(); err != nil || len(snapshots) > 0 {
+		return err
+	}
+	return fmt.Errorf("%w: server %s had a log, and it is gone: %s", ErrStorage, id.ServerID, remedy)
+}
+
 // dropOldLog empties a log that ends before the snapshot: a store without holes could not take what follows the snapshot.
 func dropOldLog(log markedLog, last uint64) error {
 	first, err := log.FirstIndex()

@@ -394,3 +394,17 @@ func flip(t *testing.T, dir, text string) {
 		t.Fatalf("nothing holds %q", text)
 	}
 }
+
+// Stores that somebody has emptied under a node that had a log are refused: it would vote again where it has voted.
+func TestStoreThatWasEmptiedIsRefused(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		cfg := Config{Name: "n1", BootstrapExpect: 1, DataDir: t.TempDir(), NodeAddr: "n1:8401"}
+		n := member(t, NewMemoryNetwork(), cfg)
+		eventually(t, "it has written down that it has a log", func() bool { return n.dir.identity().Started })
+		n.Kill()
+		cfg.GossipAddr, cfg.Secret, cfg.Storage, cfg.Network = "n1:8402", []byte("s"), NewMemoryStorage(), NewMemoryNetwork().Host("n1")
+		if _, err := Start(cfg); !errors.Is(err, ErrStorage) || !strings.Contains(err.Error(), remedy) {
+			t.Errorf("starting it with empty stores: got %v, want %v that says what to do", err, ErrStorage)
+		}
+	})
+}

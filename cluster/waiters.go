@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -64,23 +65,30 @@ func (n *Node) await(ctx context.Context, w *waiter, wait time.Duration) (fsm.An
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	var leaderless <-chan time.Time // runs while no leader is known
+	woken := false
 	for {
 		changed := n.leaderChanged()
-		if _, ok := n.leader(); ok {
-			leaderless = nil
-		} else if leaderless == nil {
-			leaderless = time.After(leaderlessWait)
+		if _, ok := n.leader(); !ok {
+			if leaderless == nil {
+				leaderless = time.After(leaderlessWait)
+			}
+		} else if leaderless = nil; woken {
+			a, err := n.take(ctx, w)
+			switch {
+			case errors.Is(err, fleet.NoLeader): // it keeps what it was promised, and waits for news of a leader
+			case err != nil:
+				return a, err
+			case !isNothing(a) && !passedOver(a):
+				return a, nil
+			default:
+				woken = false
+				n.waiters.handOn(w)
+				continue
+			}
 		}
 		select {
 		case <-w.woken:
-			a, err := n.Propose(ctx, *w.proposal)
-			if err != nil {
-				return a, err
-			}
-			if !isNothing(a) && !passedOver(a) {
-				return a, nil
-			}
-			n.waiters.handOn(w)
+			woken = true
 		case <-changed:
 		case <-over.C:
 			return n.nothing(w), nil
@@ -92,6 +100,16 @@ func (n *Node) await(ctx context.Context, w *waiter, wait time.Duration) (fsm.An
 			return fsm.Answer{}, context.Cause(ctx)
 		}
 	}
+}
+
+// take proposes a waiter's claim. If it was woken to hear that it is refused, it hears so from a read, and nothing is written.
+func (n *Node) take(ctx context.Context, w *waiter) (fsm.Answer, error) {
+	if n.waiters.refused(w) {
+		if a, found, err := n.lookLinearizably(ctx, w); err != nil || !found {
+			return a, err
+		}
+	}
+	return n.Propose(ctx, *w.proposal)
 }
 
 // passedOver reports whether a woken waiter was refused for something that may change: it goes on waiting.
@@ -136,10 +154,10 @@ func (n *Node) lookLinearizably(ctx context.Context, w *waiter) (a fsm.Answer, f
 			found = true
 			return
 		}
-		var refusal error
-		if _, found, refusal = v.Claimable(w.proposal.Caller, w.product, w.factory, nil); refusal != nil {
+		var refused error
+		if _, found, refused = v.Claimable(w.proposal.Caller, w.product, w.factory, nil); refused != nil {
 			found = false
-			if e, ok := refusal.(*fleet.Error); ok { //nolint:errorlint // Claimable refuses with the error itself
+			if e, ok := refused.(*fleet.Error); ok { //nolint:errorlint // Claimable refuses with the error itself
 				a.Err, a.Result = e, nil
 			}
 		}
@@ -153,7 +171,7 @@ type waiter struct {
 	product, factory string
 	nothing          fsm.Result
 	woken            chan struct{} // holds one wake-up
-	promised         string        // the job it was woken for; guarded by waiters.mu
+	promised         string        // the job it was woken for, or refusal; guarded by waiters.mu
 }
 
 // waiters are the claims that wait on this node, by product, in their order of arrival.
@@ -174,6 +192,15 @@ func (ws *waiters) add(w *waiter) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	ws.lines[w.product] = append(ws.lines[w.product], w)
+}
+
+// refusal is what a waiter is promised that is refused for good.
+const refusal = " "
+
+func (ws *waiters) refused(w *waiter) bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return w.promised == refusal
 }
 
 // remove takes a waiter out of the line. If it leaves with a wake-up that it did not use, the next one gets it.
@@ -281,7 +308,7 @@ func (ws *waiters) wake(product string) {
 			case passedOver(fsm.Answer{Err: asRefusal(err)}):
 				continue
 			default: // it is refused for good: let it hear so
-				w.promised = " "
+				w.promised = refusal
 			}
 			select {
 			case w.woken <- struct{}{}:

@@ -1,0 +1,137 @@
+package cluster
+
+// This file tests when snapshots are written, and how much of the log stays behind them.
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// fill submits about as many bytes as given.
+func fill(t *testing.T, n *Node, bytes int) {
+	t.Helper()
+	for written := 0; written < bytes; written += 10_000 {
+		s := fleet.Submission{BodyMd: strings.Repeat("x", 10_000)}
+		s.Normalize()
+		id := fmt.Sprintf("j%d", n.machine.Index())
+		a, err := n.Propose(t.Context(), fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: &fsm.Submit{ProductID: "p", JobID: id, Submission: s}})
+		if err != nil || a.Err != nil {
+			t.Fatalf("submitting: %v, %v", err, a.Err)
+		}
+	}
+}
+
+func newestSnapshot(t *testing.T, n *Node) (index uint64, usable int) {
+	t.Helper()
+	list, err := n.stores.Snapshots.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) == 0 {
+		return 0, 0
+	}
+	return list[0].Index, len(list)
+}
+
+// Snapshots come by the bytes of the log, not by its entries; the log stays back to the one before the last, and no further.
+func TestCompactionByBytes(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		storage, dir := NewMemoryStorage(), t.TempDir() // what survives
+		start := func() *Node {
+			n := member(t, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1, Storage: storage, DataDir: dir, SnapshotBytes: 300_000})
+			eventually(t, "it leads", n.IsLeader)
+			return n
+		}
+		n := start()
+		fill(t, n, 100_000)
+		time.Sleep(time.Minute)
+		if index, _ := newestSnapshot(t, n); index != 0 {
+			t.Errorf("after a third of the bytes: got a snapshot at entry %d, want none", index)
+		}
+		last := uint64(0)
+		for i := range 4 {
+			fill(t, n, 1_000_000<<i) // more than half of the last snapshot
+			eventually(t, "another snapshot is written", func() bool { index, _ := newestSnapshot(t, n); return index > last })
+			last, _ = newestSnapshot(t, n)
+		}
+		if _, usable := newestSnapshot(t, n); usable != 2 {
+			t.Errorf("usable snapshots: got %d, want 2: the log must reach back to the older one", usable)
+		}
+		list, _ := n.stores.Snapshots.List()
+		if first, err := n.stores.Log.FirstIndex(); err != nil || first+200 < list[1].Index {
+			t.Errorf("the log starts at entry %d, %v, want about %d, that of the older snapshot", first, err, list[1].Index)
+		}
+		at := n.machine.Index()
+		n.Kill()
+		n = start()
+		if n.machine.Index() <= at {
+			t.Errorf("after a restart: got index %d, want more than %d", n.machine.Index(), at)
+		}
+	})
+}
+
+// A snapshot that a follower is being sent is waited for.
+func TestNoSnapshotWhileOneIsSent(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n := member(t, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1, SnapshotBytes: 100_000})
+		eventually(t, "it leads", n.IsLeader)
+		fill(t, n, 200_000)
+		eventually(t, "a snapshot is written", func() bool { index, _ := newestSnapshot(t, n); return index > 0 })
+		list, err := n.stores.Snapshots.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, content, err := n.stores.Snapshots.Open(list[0].ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, n, 2_000_000)
+		time.Sleep(time.Minute)
+		if index, _ := newestSnapshot(t, n); index != list[0].Index {
+			t.Error("another snapshot was written while one was open")
+		}
+		if err := content.Close(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another snapshot is written", func() bool { index, _ := newestSnapshot(t, n); return index > list[0].Index })
+	})
+}
+
+// A running node whose snapshots are all damaged writes another, whatever the log has grown by: followers may need one.
+func TestDamagedSnapshotsAreReplaced(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		storage := NewMemoryStorage()
+		n := member(t, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1, Storage: storage, SnapshotBytes: 100_000})
+		eventually(t, "it leads", n.IsLeader)
+		last := uint64(0)
+		for i := range 3 {
+			fill(t, n, 1_000_000<<i)
+			eventually(t, "a snapshot is written", func() bool { index, _ := newestSnapshot(t, n); return index > last })
+			last, _ = newestSnapshot(t, n)
+		}
+		storage.snapshots.mu.Lock()
+		for _, s := range storage.snapshots.newest {
+			s.content[100] ^= 1
+		}
+		storage.snapshots.mu.Unlock()
+		list, err := n.stores.Snapshots.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range list { // as a follower's need would
+			if _, _, err := n.stores.Snapshots.Open(s.ID); err == nil {
+				t.Error("a damaged snapshot was opened")
+			}
+		}
+		fill(t, n, 10_000)
+		eventually(t, "a good snapshot is written", func() bool {
+			list, err := n.stores.Snapshots.List()
+			return err == nil && len(list) > 0 && list[0].Index > last
+		})
+	})
+}

@@ -99,7 +99,7 @@ func (a *applier) Apply(l *raft.Log) any {
 	began := time.Now()
 	answers, news := a.machine.Apply(l.Index, e)
 	a.applied(time.Since(began))
-	a.answered(e.Group, head.frames, answers)
+	a.answered(l.Index, e.Group, head.frames, answers)
 	a.reached(l.Index, l.Term)
 	a.news(news)
 	return answers
@@ -115,12 +115,12 @@ func (a *applier) StoreConfiguration(index uint64, _ raft.Configuration) {
 }
 
 // answered gives an entry's answers to those who proposed it here.
-func (a *applier) answered(group [16]byte, frames []placed, answers []fsm.Answer) {
+func (a *applier) answered(index uint64, group [16]byte, frames []placed, answers []fsm.Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if g, ok := a.groups[group]; ok {
 		delete(a.groups, group)
-		g.answers = answers
+		g.index, g.answers = index, answers
 		close(g.done)
 	}
 	for _, f := range frames {

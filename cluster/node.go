@@ -39,6 +39,7 @@ type Node struct {
 	raftUp     atomic.Pointer[raft.Raft]
 	raft       *raft.Raft // set before raftUp
 	proposer   *proposer
+	nudger     *nudger
 	forwarder  *forwarder
 	reads      *reads // of this node
 	confirms   *reads // of the whole cluster, while this node leads
@@ -115,7 +116,7 @@ func Start(cfg Config) (*Node, error) {
 	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
 	n.applier.persisted = n.keepLog
-	n.proposer, n.forwarder = newProposer(n), newForwarder(n)
+	n.proposer, n.nudger, n.forwarder = newProposer(n), newNudger(n), newForwarder(n)
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters = &leaderClock{node: n}, newWaiters(n)
 	n.membership = &membership{
@@ -126,6 +127,7 @@ func Start(cfg Config) (*Node, error) {
 	n.transport.onForward = n.serveForward
 	n.membership.start()
 	n.work.Go(n.proposer.run)
+	n.work.Go(n.nudger.run)
 	n.work.Go(n.forwarder.run)
 	n.work.Go(n.waiters.run)
 	n.work.Go(func() { n.followLeadership(n.notify) })
@@ -228,7 +230,7 @@ func (n *Node) join() {
 func (n *Node) startRaft() (*raft.Raft, error) {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.id)
-	c.Logger = n.log.Named("raft")
+	c.Logger = raftLogger{n.log.Named("raft")}
 	switch n.cfg.Timing {
 	case TimingLocal:
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 250*time.Millisecond, 250*time.Millisecond, 125*time.Millisecond

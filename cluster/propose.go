@@ -265,6 +265,7 @@ func (n *Node) replicate(head *envelope, e *fsm.Entry) ([]fsm.Answer, error) {
 	}()
 	select {
 	case <-g.done:
+		n.nudger.tell(commitPoint{g.index, head.term})
 		return g.outcome()
 	case err := <-failed:
 		return n.resolve(e.Group, g, f, err)

@@ -126,7 +126,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 // far too large is cut off at once.
 func drain(w http.ResponseWriter, r *http.Request, limit int64) {
 	if r.ContentLength <= 2*limit {
-		if _, err := io.CopyN(io.Discard, r.Body, 2*limit); errors.Is(err, io.EOF) {
+		if _, err := io.CopyN(io.Discard, r.Body, 2*limit+1); errors.Is(err, io.EOF) {
 			return
 		}
 	}

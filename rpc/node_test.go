@@ -27,6 +27,7 @@ type singleNode struct {
 	machine  *fsm.Machine
 	draining chan struct{}
 	canned   func(fsm.Proposal) (fsm.Answer, error)
+	waits    bool // claims take as long as they may wait
 	ready    error
 
 	mu       sync.Mutex // guards what follows
@@ -55,7 +56,14 @@ func (n *singleNode) Propose(_ context.Context, p fsm.Proposal) (fsm.Answer, err
 	return answers[0], nil
 }
 
-func (n *singleNode) Claim(ctx context.Context, p fsm.Proposal, _ time.Duration) (fsm.Answer, error) {
+func (n *singleNode) Claim(ctx context.Context, p fsm.Proposal, wait time.Duration) (fsm.Answer, error) {
+	if n.waits {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fsm.Answer{}, ctx.Err()
+		}
+	}
 	return n.Propose(ctx, p)
 }
 

@@ -65,6 +65,10 @@ func Listen(cfg ServerConfig) (*Server, error) {
 	if tlsConfig != nil {
 		listener = tls.NewListener(listener, tlsConfig)
 	}
+	return newServer(cfg, listener), nil
+}
+
+func newServer(cfg ServerConfig, listener net.Listener) *Server {
 	s := &Server{listener: listener}
 	s.http = http.Server{
 		Handler:           cfg.Handler,
@@ -75,7 +79,7 @@ func Listen(cfg ServerConfig) (*Server, error) {
 		Protocols:         new(http.Protocols),
 	}
 	s.http.Protocols.SetHTTP1(true)
-	return s, nil
+	return s
 }
 
 // Addr is the address that the server listens on.

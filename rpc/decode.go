@@ -88,6 +88,7 @@ func word[T ~string](d *jsontext.Decoder, w *T) error {
 }
 
 // limitRead gives a body so much time, also one that nobody asks for: the server reads what a refused call goes on sending.
+// Once a body was read the server takes the deadline away by itself, so that a call may wait for longer.
 func limitRead(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait)) // not every writer has deadlines
@@ -117,8 +118,6 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		drain(w, r, limit)
 		return nil, tooLarge(limit)
 	}
-	// The deadline would end the wait of a claim: the server goes on reading to hear whether the client is there.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return b.Bytes(), nil
 }
 

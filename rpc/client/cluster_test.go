@@ -21,6 +21,8 @@ import (
 	"github.com/lysnrai/fleet/testcluster"
 )
 
+const rootToken = "flt_the_root_of_these_tests"
+
 var names = []string{"n1", "n2", "n3"}
 
 // web is a cluster with its HTTP servers.
@@ -62,7 +64,7 @@ func (w *web) serve(i int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	api := rpc.New(rpc.Config{Node: w.Node(i), NoAuth: true})
+	api := rpc.New(rpc.Config{Node: w.Node(i), RootToken: []byte(rootToken)})
 	w.servers[i] = &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if d := w.door.Load(); d == nil || !(*d)(names[i], api, rw, r) {
 			api.ServeHTTP(rw, r)
@@ -94,7 +96,7 @@ func (w *web) client(nodes ...string) *client.Client {
 	for _, name := range nodes {
 		addresses = append(addresses, name+":8400")
 	}
-	c, err := client.New(client.Config{Addresses: addresses, Product: testcluster.Product, HTTPClient: &http.Client{Transport: w.transport}})
+	c, err := client.New(client.Config{Addresses: addresses, Token: rootToken, Product: testcluster.Product, HTTPClient: &http.Client{Transport: w.transport}})
 	if err != nil {
 		w.t.Fatal(err)
 	}

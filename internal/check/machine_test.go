@@ -19,6 +19,7 @@ type bench struct {
 	index   uint64
 	now     fleet.Time
 	history *check.History
+	log     check.Log
 }
 
 func newBench() *bench {
@@ -27,7 +28,11 @@ func newBench() *bench {
 
 func (b *bench) apply(proposals ...fsm.Proposal) []fsm.Answer {
 	b.index++
-	answers, _ := b.machine.Apply(b.index, &fsm.Entry{Stamp: b.now, Proposals: proposals})
+	e := &fsm.Entry{Stamp: b.now, Proposals: proposals}
+	if err := b.log.Append(e); err != nil {
+		panic(err)
+	}
+	answers, _ := b.machine.Apply(b.index, e)
 	return answers
 }
 
@@ -101,5 +106,28 @@ func TestMachineKeepsTheContractOfAProduct(t *testing.T) {
 		if err := b.history.CheckProduct(product, 10*time.Second); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
+	}
+}
+
+// The machine keeps the invariants at every step, and its log gives what was answered.
+func TestMachineKeepsTheInvariants(t *testing.T) {
+	for seed := range uint64(12) {
+		b, r := newBench(), rand.New(rand.NewPCG(seed, 3))
+		b.run(r, newLoad(), 500)
+		replay, err := b.log.Replay(b.history, check.Judges()...)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if err := replay.Witness(b.history); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if replay.Machine.Hash() != b.machine.Hash() {
+			t.Fatalf("seed %d: I8: the replay ends in another state", seed)
+		}
+		b.machine.View(func(v fsm.View) {
+			if err := check.State(v, product); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		})
 	}
 }

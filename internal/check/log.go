@@ -1,0 +1,90 @@
+package check
+
+// This file gathers the committed log from the nodes of a cluster, whole though each of them compacts its own.
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// Log is the committed log of a cluster. It is for one goroutine.
+type Log struct {
+	records []record // by index, from 1
+}
+
+// record is what the log has at one index: an entry, or something of raft's own.
+type record struct {
+	kind  raft.LogType
+	term  uint64
+	data  []byte
+	entry *fsm.Entry // nil if it is raft's
+}
+
+// Last is the index up to which the log is known.
+func (l *Log) Last() uint64 { return uint64(len(l.records)) }
+
+// Append adds an entry that is no cluster's: a bare machine's.
+func (l *Log) Append(e *fsm.Entry) error {
+	data, err := fsm.EncodeEntry(e)
+	if err != nil {
+		return fmt.Errorf("encoding an entry: %w", err)
+	}
+	return l.add(&raft.Log{Index: l.Last() + 1, Type: raft.LogCommand, Data: data})
+}
+
+// Gather takes from a node's store what it has beyond what is known, up to the index that the node has applied. It must
+// come by before the node compacts what no other has given.
+func (l *Log) Gather(store raft.LogStore, applied uint64) error {
+	first, err := store.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("gathering the log: %w", err)
+	}
+	if first > l.Last()+1 {
+		return nil // it began after a snapshot: another node has what is between
+	}
+	for l.Last() < applied {
+		var r raft.Log
+		if err := store.GetLog(l.Last()+1, &r); err != nil {
+			return fmt.Errorf("gathering entry %d, which is applied: %w", l.Last()+1, err)
+		}
+		if err := l.add(&r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Log) add(r *raft.Log) error {
+	rec := record{kind: r.Type, term: r.Term, data: bytes.Clone(r.Data)}
+	if r.Type == raft.LogCommand {
+		e, err := fsm.DecodeEntry(rec.data)
+		if err != nil {
+			return fmt.Errorf("decoding entry %d: %w", r.Index, err)
+		}
+		rec.entry = e
+	}
+	l.records = append(l.records, rec)
+	return nil
+}
+
+// Agrees checks I1 against one node: what was once committed is never another entry, on any node, for ever.
+func (l *Log) Agrees(store raft.LogStore, applied uint64) error {
+	first, err := store.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("comparing the log: %w", err)
+	}
+	for i := max(first, 1); i <= min(applied, l.Last()); i++ {
+		var r raft.Log
+		if err := store.GetLog(i, &r); err != nil {
+			return fmt.Errorf("I1: entry %d was committed and is gone: %w", i, err)
+		}
+		if known := l.records[i-1]; known.kind != r.Type || known.term != r.Term || !bytes.Equal(known.data, r.Data) {
+			return fmt.Errorf("I1: entry %d was committed in term %d and is another one now, of term %d", i, known.term, r.Term)
+		}
+	}
+	return nil
+}

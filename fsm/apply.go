@@ -15,41 +15,28 @@ type tx struct {
 	p       *product // the product "" for the cluster's own commands
 	caller  Caller
 	txn     uint64
-	news    *news
+	news    News
 	moved   []move // changes of stage that others have not been told of (composite.go)
 	changed int64  // documents changed by this entry so far
 }
 
-// news collects what Machine.Apply reports, in the order of the commands.
-type news struct{ products, feeds map[string]struct{} }
-
-// report sorts what was collected.
-func (n *news) report() News {
-	return News{Products: sortedKeys(n.products), Feeds: sortedKeys(n.feeds)}
-}
-
-func sortedKeys(set map[string]struct{}) []string {
-	if len(set) == 0 {
-		return nil
+// mention puts a product into a list of News, which is short and sorted.
+func mention(list *[]string, product string) {
+	if i, there := slices.BinarySearch(*list, product); !there {
+		*list = slices.Insert(*list, i, product)
 	}
-	keys := make([]string, 0, len(set))
-	for k := range set {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func (st *state) apply(index uint64, e *Entry) ([]Answer, News) {
 	st.index = max(st.index, index)
 	st.now = max(st.now, e.Stamp)
-	t := &tx{st: st, news: &news{map[string]struct{}{}, map[string]struct{}{}}}
+	t := &tx{st: st}
 	answers := make([]Answer, len(e.Proposals))
 	for i := range e.Proposals {
 		answers[i] = t.answer(&e.Proposals[i])
 		answers[i].Index = index
 	}
-	return answers, t.news.report()
+	return answers, t.news
 }
 
 // answer judges one proposal and, unless it is refused or was answered before, applies its command.

@@ -65,14 +65,18 @@ func (st *state) claimant(p *product, c Caller, id string) (*factory, error) {
 func (p *product) eligible(f *fleet.Factory, skip func(id string) bool) (id string, ok bool) {
 	var best sortKey
 	p.signatures.Scan(func(name string, s *signature) bool {
-		if !s.servedBy(f) {
+		if ok && !s.head.key.less(best) || !s.servedBy(f) {
 			return true
 		}
-		p.queue.Ascend(queued{signature: name}, func(q queued) bool {
+		if skip == nil {
+			id, best, ok = s.head.job, s.head.key, true
+			return true
+		}
+		p.queue.Ascend(s.head, func(q queued) bool {
 			if q.signature != name || ok && !q.key.less(best) {
 				return false
 			}
-			if skip != nil && skip(q.job) {
+			if skip(q.job) {
 				return true
 			}
 			id, best, ok = q.job, q.key, true
@@ -113,17 +117,25 @@ func (tx *tx) joinLine(r *record) {
 	if r.job.Stage != fleet.Queued || r.waiting != nil || r.group != nil {
 		return
 	}
-	name := signatureOf(&r.job.Submission)
-	if _, there := tx.p.queue.Set(queued{name, r.key, r.job.ID}); there {
+	place := queued{signatureOf(&r.job.Submission), r.key, r.job.ID}
+	if _, there := tx.p.queue.Set(place); there {
 		return
 	}
-	s := signature{capabilities: r.job.Capabilities, engine: r.job.EngineClass}
-	if old, ok := tx.p.signatures.Get(name); ok {
+	tx.p.lengthen(place, &r.job.Submission)
+	mention(&tx.news.Products, tx.p.id)
+}
+
+// lengthen notes that a line has one more place.
+func (p *product) lengthen(place queued, sub *fleet.Submission) {
+	s := signature{capabilities: sub.Capabilities, engine: sub.EngineClass, head: place}
+	if old, ok := p.signatures.Get(place.signature); ok {
 		s = *old
+		if place.key.less(s.head.key) {
+			s.head = place
+		}
 	}
 	s.jobs++
-	tx.p.signatures.Set(name, &s)
-	tx.news.products[tx.p.id] = struct{}{}
+	p.signatures.Set(place.signature, &s)
 }
 
 // leaveLine takes a job out of its line if it stands there.
@@ -131,15 +143,18 @@ func (tx *tx) leaveLine(r *record) {
 	if r.job.Stage != fleet.Queued || r.waiting != nil || r.group != nil {
 		return
 	}
-	name := signatureOf(&r.job.Submission)
-	if _, there := tx.p.queue.Delete(queued{name, r.key, r.job.ID}); !there {
+	place := queued{signatureOf(&r.job.Submission), r.key, r.job.ID}
+	if _, there := tx.p.queue.Delete(place); !there {
 		return
 	}
-	old, _ := tx.p.signatures.Get(name)
+	old, _ := tx.p.signatures.Get(place.signature)
 	s := *old
 	if s.jobs--; s.jobs == 0 {
-		tx.p.signatures.Delete(name)
+		tx.p.signatures.Delete(place.signature)
 		return
 	}
-	tx.p.signatures.Set(name, &s)
+	if s.head.key == place.key {
+		tx.p.queue.Ascend(place, func(q queued) bool { s.head = q; return false })
+	}
+	tx.p.signatures.Set(place.signature, &s)
 }

@@ -24,7 +24,10 @@ func (tx *tx) settle() {
 
 // tellParent counts a child's move, and derives the composite's stage anew.
 func (tx *tx) tellParent(m move) {
-	if _, ok := tx.p.jobs.Get(m.parent); m.parent == "" || !ok {
+	if m.parent == "" {
+		return
+	}
+	if _, ok := tx.p.jobs.Get(m.parent); !ok {
 		return
 	}
 	child, _ := tx.p.jobs.Get(m.id)

@@ -20,7 +20,7 @@ func (tx *tx) record(r *record, t fleet.EventType, data fleet.JSON) *fleet.Event
 	tx.st.tally.events[t]++
 	r.events = append(r.events, e)
 	tx.p.feed.Set(e.Index, e)
-	tx.news.feeds[tx.p.id] = struct{}{}
+	mention(&tx.news.Feeds, tx.p.id)
 	return e
 }
 
@@ -109,7 +109,7 @@ func by(r *record) object { return object{}.str("factoryId", r.lease.HolderFacto
 
 func (o object) key(k string) object {
 	if len(o) == 0 {
-		o = append(o, '{')
+		o = append(make(object, 0, 128), '{')
 	} else {
 		o = append(o, ',')
 	}

@@ -34,7 +34,7 @@ func (c *Heartbeat) apply(tx *tx) (Result, error) {
 	}
 	tx.describe(f, q)
 	if !known || matters(old.doc, f.doc) {
-		tx.news.products[tx.p.id] = struct{}{}
+		mention(&tx.news.Products, tx.p.id)
 	}
 	tx.alive(f)
 	leases := make([]fleet.LeaseResult, len(q.Leases))

@@ -90,7 +90,7 @@ func (h *hasher) product(p *product) {
 		return true
 	})
 	scan(h, &p.signatures, func(s *signature) {
-		h.texts(append([]string{s.engine}, s.capabilities...)...)
+		h.texts(append([]string{s.engine, s.head.job}, s.capabilities...)...)
 		h.numbers(s.jobs)
 	})
 	scan(h, &p.feed, func(e *fleet.Event) {

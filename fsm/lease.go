@@ -151,7 +151,7 @@ func (tx *tx) endLease(r *record, status fleet.LeaseStatus, outcome fleet.Outcom
 	l.Status, l.HolderFactoryID, l.ExpiresAt = status, "", 0
 	tx.setDue(r, dueLease, 0)
 	tx.setDue(r, dueWall, 0)
-	tx.news.products[tx.p.id] = struct{}{}
+	mention(&tx.news.Products, tx.p.id)
 }
 
 // raiseEpoch fences whoever held the job.

@@ -109,23 +109,14 @@ func (p *product) rebuildJob(id string, r *record) error {
 		p.held.Set(edge{r.lease.HolderFactoryID, r.seq, id})
 	}
 	if j.Stage == fleet.Queued && r.waiting == nil && r.group == nil {
-		p.rebuildLine(r)
+		place := queued{signatureOf(&j.Submission), r.key, id}
+		p.queue.Set(place)
+		p.lengthen(place, &j.Submission)
 	}
 	for _, e := range r.events {
 		p.feed.Set(e.Index, e)
 	}
 	return nil
-}
-
-func (p *product) rebuildLine(r *record) {
-	name := signatureOf(&r.job.Submission)
-	p.queue.Set(queued{name, r.key, r.job.ID})
-	s, ok := p.signatures.Get(name)
-	if !ok {
-		s = &signature{capabilities: r.job.Capabilities, engine: r.job.EngineClass}
-		p.signatures.Set(name, s)
-	}
-	s.jobs++
 }
 
 func (m *memory) rebuild() error {

@@ -140,7 +140,8 @@ type queued struct {
 type signature struct {
 	capabilities []string
 	engine       string
-	jobs         int64 // in line
+	jobs         int64  // in line
+	head         queued // the first of them
 }
 
 // edge leads from one id to another, in order of seq.

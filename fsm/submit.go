@@ -53,7 +53,7 @@ type wanted struct {
 
 func (tx *tx) submit(ids []string, subs []fleet.Submission, field func(int, string) string) ([]fleet.SubmitResult, error) {
 	pl := &plan{
-		p: tx.p, byID: map[string]*wanted{}, keys: map[string]string{}, children: map[string][]string{},
+		p: tx.p, byID: make(map[string]*wanted, len(subs)), keys: map[string]string{}, children: map[string][]string{},
 		added: map[string]int64{}, dependents: map[string]int{}, signatures: map[string]struct{}{},
 	}
 	for i := range subs {

@@ -4,8 +4,11 @@ package fsm
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/lysnrai/fleet"
 )
@@ -82,5 +85,57 @@ func BenchmarkHandle(b *testing.B) {
 	r := backlog(b, 1_000_000)
 	for b.Loop() {
 		r.m.Handle()
+	}
+}
+
+// BenchmarkApplyDuringSnapshot claims, patches and submits while a snapshot of a large state is being written, and says how
+// long the slowest took and how long one in a hundred did.
+func BenchmarkApplyDuringSnapshot(b *testing.B) {
+	r := backlog(b, 1_000_000)
+	var took []time.Duration
+	timed := func(c Command) Answer {
+		start := time.Now()
+		a := r.try(c)
+		took = append(took, time.Since(start))
+		return a
+	}
+	n := 0
+	for b.Loop() {
+		done := make(chan error)
+		h := r.m.Handle()
+		go func() { _, err := h.WriteTo(io.Discard); done <- err }()
+		for writing := true; writing; n++ {
+			id := "n" + strconv.Itoa(n)
+			timed(&Submit{ProductID: "p", JobID: id, Submission: queuedSubmission(n)})
+			c := timed(&Claim{ProductID: "p", FactoryID: "f1", LeaseSeconds: 60}).Result.(*fleet.Claim)
+			timed(&Patch{ProductID: "p", JobID: c.Job.ID, Report: report(c.Job.LeaseEpoch, fleet.Shipped, "")})
+			select {
+			case err := <-done:
+				if err != nil {
+					b.Fatal(err)
+				}
+				writing = false
+			default:
+			}
+		}
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)-1].Microseconds()), "max-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds())/1e3, "p99-µs")
+	b.ReportMetric(float64(len(took))/float64(b.N), "applies/op")
+}
+
+// BenchmarkUnblock ships a job that 10,000 wait for.
+func BenchmarkUnblock(b *testing.B) {
+	r := newReplica(b)
+	r.heartbeat("f1", 1)
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		hub := "hub" + strconv.Itoa(n)
+		r.submit(hub, func(s *fleet.Submission) { s.Priority = fleet.Critical })
+		r.batches(fleet.MaxDependents, hub+"-", func(_ int, s *fleet.Submission) { s.Deps = []string{hub} })
+		c := r.claim()
+		b.StartTimer()
+		r.patch(hub, report(c.Job.LeaseEpoch, fleet.Shipped, ""))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -72,19 +73,22 @@ func (a *agent) run(ctx context.Context, log hclog.Logger, settings []setting) e
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
-	registry := newRegistry()
-	node, err := cluster.Start(a.clusterConfig(log, registry))
-	if err != nil {
-		return a.explain(err)
-	}
-	api := rpc.New(rpc.Config{Node: node, RootToken: a.rootToken, NoAuth: a.noAuth, Logger: log.Named("http"), Metrics: registry})
+	// HTTP listens before the node starts: a taken port or a bad certificate must not leave a founded cluster behind.
+	httpLog := log.ResetNamed("http")
+	var api http.Handler // set before the server serves
 	server, err := rpc.Listen(rpc.ServerConfig{
-		Addr: a.httpAddr, Handler: api, CertFile: a.tlsCertFile, KeyFile: a.tlsKeyFile, Logger: log.Named("http"),
+		Addr: a.httpAddr, CertFile: a.tlsCertFile, KeyFile: a.tlsKeyFile, Logger: httpLog,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { api.ServeHTTP(w, r) }),
 	})
 	if err != nil {
-		node.Kill()
-		return a.explain(err)
+		return explain(err)
 	}
+	registry := newRegistry()
+	node, err := cluster.Start(a.clusterConfig(log, registry, server.Addr()))
+	if err != nil {
+		return explain(err)
+	}
+	api = rpc.New(rpc.Config{Node: node, RootToken: a.rootToken, NoAuth: a.noAuth, Logger: httpLog, Metrics: registry})
 	a.banner(log, server.Addr().String(), settings)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
@@ -143,18 +147,15 @@ func expired() context.Context {
 }
 
 // explain adds what to do about the errors that operators meet when they start a node.
-func (a *agent) explain(err error) error {
+func explain(err error) error {
+	taken := syscall.EADDRINUSE.Error() // in the text alone where it comes from gossip
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
+	case strings.Contains(err.Error(), taken):
 		return fmt.Errorf("%w: another process listens there; stop it or give another address", err)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%w: give this user access, or another --data-dir", err)
-	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: give a --data-dir that can be written", err)
-	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%w: make room, or give another --data-dir", err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w: this machine does not have that address", err)
+	case errors.Is(err, cluster.ErrStorage) && errors.Is(err, syscall.ENOSPC): // full, but nothing is lost
+		return &statusError{exitFailed, fmt.Errorf("%w: make room, or give another --data-dir", err)}
 	}
 	return err
 }

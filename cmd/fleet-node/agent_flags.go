@@ -251,18 +251,20 @@ func machineAddress() string {
 	return found
 }
 
-// announcedHTTP is the address of the HTTP API that other nodes tell clients about.
-func (a *agent) announcedHTTP() string {
-	host, port, _ := net.SplitHostPort(a.httpAddr)
+// announcedHTTP is the address of the HTTP API that other nodes tell clients about: the host as it was given, and the
+// port that it listens on.
+func (a *agent) announcedHTTP(listening net.Addr) string {
+	host, _, _ := net.SplitHostPort(a.httpAddr)
+	_, port, _ := net.SplitHostPort(listening.String())
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = a.advertiseHost()
 	}
 	return net.JoinHostPort(host, port)
 }
 
-func (a *agent) clusterConfig(log hclog.Logger, metrics prometheus.Registerer) cluster.Config {
+func (a *agent) clusterConfig(log hclog.Logger, metrics prometheus.Registerer, http net.Addr) cluster.Config {
 	return cluster.Config{
-		Name: a.name, DataDir: a.dataDir, HTTPAddr: a.announcedHTTP(), NodeAddr: a.nodeAddr, GossipAddr: a.gossipAddr,
+		Name: a.name, DataDir: a.dataDir, HTTPAddr: a.announcedHTTP(http), NodeAddr: a.nodeAddr, GossipAddr: a.gossipAddr,
 		AdvertiseAddr: a.advertiseHost(), Join: a.join, BootstrapExpect: a.bootstrapExpect, Secret: a.secret,
 		GossipKey: a.gossipKey, LogStore: a.logStore, Timing: cluster.Timing(a.timing), Version: version,
 		Logger: log, Metrics: metrics,

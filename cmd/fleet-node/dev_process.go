@@ -133,6 +133,7 @@ func (p *process) spawn() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(self, p.args...)
+	cmd.Args[0] = os.Args[0] // under the name by which this one was called
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, log, log
 	for _, pair := range os.Environ() {
 		if !strings.HasPrefix(pair, "FLEET_") {

@@ -5,12 +5,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +26,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	refusing := refusingServer(t)
+	shared := sharedNode(t)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
@@ -34,14 +38,25 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NODE", local(ports[0].node))
 			e.Setenv("GOSSIP", local(ports[0].gossip))
 			e.Setenv("REFUSING", refusing)
+			e.Setenv("CLUSTER", shared.addr)
+			e.Setenv("ROOT", rootToken)
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 			e.Setenv("HOME", e.WorkDir)
 			return nil
+		},
+		Condition: func(word string) (bool, error) {
+			if word != "root" {
+				return false, fmt.Errorf("unknown condition %q", word)
+			}
+			return os.Geteuid() == 0, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":   exits,
 			"ready":   ready,
 			"listens": listens,
+			"api":     api,
+			"until":   until,
+			"damage":  damage,
 		},
 	})
 }
@@ -91,6 +106,59 @@ func listens(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", args[0])
 	ts.Check(err)
 	ts.Defer(func() { _ = l.Close() })
+}
+
+// api METHOD PATH [BODY] calls the cluster of FLEET_ADDR as FLEET_TOKEN about FLEET_PRODUCT, and wants a success.
+func api(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: api METHOD PATH [BODY]")
+	}
+	request, err := http.NewRequest(args[0], "http://"+ts.Getenv("FLEET_ADDR")+args[1], strings.NewReader(strings.Join(args[2:], " ")))
+	ts.Check(err)
+	request.Header.Set("Authorization", "Bearer "+ts.Getenv("FLEET_TOKEN"))
+	request.Header.Set("X-Product-Id", ts.Getenv("FLEET_PRODUCT"))
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	ts.Check(err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	ts.Check(err)
+	if response.StatusCode >= 300 {
+		ts.Fatalf("%s: %s", response.Status, body)
+	}
+}
+
+// until PATTERN COMMAND [ARGS…] runs a command until what it writes matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN COMMAND [ARGS…]")
+	}
+	pattern := regexp.MustCompile("(?m)" + args[0])
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		_ = ts.Exec(args[1], args[2:]...) // it may fail until the time has come
+		if pattern.MatchString(ts.ReadFile("stdout")) || pattern.MatchString(ts.ReadFile("stderr")) {
+			return
+		}
+	}
+	ts.Fatalf("no %q after 30 s", args[0])
+}
+
+// damage PATTERN OFFSET turns every bit of a byte in the one file that matches.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage PATTERN OFFSET")
+	}
+	paths, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	offset, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if len(paths) != 1 {
+		ts.Fatalf("got the files %q, want one", paths)
+	}
+	b, err := os.ReadFile(paths[0])
+	ts.Check(err)
+	b[offset] ^= 0xff
+	ts.Check(os.WriteFile(paths[0], b, 0o600))
 }
 
 // refusingServer answers every call with the problem that the product names.

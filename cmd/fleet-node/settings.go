@@ -37,7 +37,7 @@ func settle(flags *pflag.FlagSet, environ []string) ([]setting, error) {
 	}
 	set := func(f *pflag.Flag, value, source string) {
 		if err := f.Value.Set(value); err != nil {
-			failed = usagef("%s: %q is no value for --%s: %v", source, value, f.Name, err)
+			failed = usagef("%s: %q is no value for --%s, which is %s", source, value, f.Name, kind(f))
 			return
 		}
 		f.Changed = true
@@ -70,6 +70,17 @@ func settle(flags *pflag.FlagSet, environ []string) ([]setting, error) {
 		}
 	}
 	return settings, failed
+}
+
+// kind is what a flag's value must be.
+func kind(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "int":
+		return "a whole number"
+	case "bool":
+		return "true or false"
+	}
+	return "of the type " + f.Value.Type()
 }
 
 func flagNames(flags *pflag.FlagSet) (names []string) {

@@ -126,7 +126,7 @@ func (c *Client) send(ctx context.Context, in *call) (*answer, error) {
 		if now.Add(pause).After(giveUp) {
 			return nil, explain(ctx, err, tried)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if sleep(ctx, pause) != nil {
 			return nil, explain(ctx, err, tried)
 		}
 	}

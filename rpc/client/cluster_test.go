@@ -6,6 +6,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -170,12 +171,13 @@ func TestEventsAcrossNodeLoss(t *testing.T) {
 				if _, err := c.Submit(t.Context(), goWork()); err != nil {
 					t.Error(err)
 				}
+				time.Sleep(100 * time.Millisecond)
 			}
 		}()
-		reader := make(chan string, 100) // the nodes that are read from
+		var read atomic.Int64 // the node that is read from
 		w.at(func(node string, _ http.Handler, _ http.ResponseWriter, r *http.Request) bool {
 			if r.Header.Get("Accept") == "text/event-stream" {
-				reader <- node
+				read.Store(int64(slices.Index(names, node)))
 			}
 			return false
 		})
@@ -196,11 +198,7 @@ func TestEventsAcrossNodeLoss(t *testing.T) {
 				w.restart(down)
 				w.Until(t, "the node is back", func() bool { return w.Node(down).Ready() == nil })
 			}
-			node := <-reader
-			for len(reader) > 0 {
-				node = <-reader
-			}
-			down = slices.Index(names, node)
+			down = int(read.Load())
 			w.kill(down)
 		}
 		<-submitted
@@ -237,6 +235,7 @@ func TestHungNodeCostsNoLease(t *testing.T) {
 				if node != "n1" {
 					return false
 				}
+				_, _ = io.Copy(io.Discard, r.Body) // or the server would not see the client go
 				<-r.Context().Done()
 				return true
 			})
@@ -568,11 +567,11 @@ func TestContextOfACall(t *testing.T) {
 			_, _ = rw.Write([]byte(`{"code":"no_leader","detail":"an election"}`))
 			return true
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
 		defer cancel()
 		began := time.Now()
 		_, err := c.Stats(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, fleet.NoLeader) || time.Since(began) > 3*time.Second {
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, fleet.NoLeader) || time.Since(began) > 2500*time.Millisecond {
 			t.Errorf("got %v after %v, want the deadline and no_leader", err, time.Since(began))
 		}
 	})

@@ -41,7 +41,7 @@ func (a *API) authenticate(ctx context.Context, r *http.Request) (fsm.Caller, []
 		}
 	}
 	if token == nil {
-		return fsm.Caller{}, nil, fleet.Errorf(fleet.Unauthenticated, "this token is not known; it may have been revoked or have expired")
+		return fsm.Caller{}, nil, fleet.Errorf(fleet.Unauthenticated, "this token is not known: it may have been revoked or have expired; ask an admin for another")
 	}
 	return fsm.Caller{Actor: token.ID}, token.Products, nil
 }
@@ -90,7 +90,7 @@ func product(h http.Header, ofToken []string) (string, error) {
 	case len(ofToken) == 1:
 		return ofToken[0], nil
 	}
-	return "", fleet.InvalidField("X-Product-Id", "is required: this token is good for more than one product")
+	return "", fleet.InvalidField("X-Product-Id", "is missing: say which product this is about, for this token is good for more than one")
 }
 
 // authorize refuses a caller who has none of the roles in the product.

@@ -340,5 +340,5 @@ func (a *API) read(ctx context.Context, c *request, fn func(v fsm.View) error) e
 
 // noSuch refuses what is not in the product, whether or not it is in another one.
 func noSuch(what, id string) error {
-	return fleet.Errorf(fleet.NotFound, "there is no %s %.*q in this product", what, fleet.MaxName, id)
+	return fleet.Errorf(fleet.NotFound, "there is no %s %.*q in this product; check the id and X-Product-Id", what, fleet.MaxName, id)
 }

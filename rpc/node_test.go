@@ -28,6 +28,7 @@ type singleNode struct {
 	draining chan struct{}
 	canned   func(fsm.Proposal) (fsm.Answer, error)
 	waits    bool // claims take as long as they may wait
+	still    bool // neither the time nor the log index moves on, so that a refusal changes not one byte
 	ready    error
 
 	mu       sync.Mutex // guards what follows
@@ -47,7 +48,9 @@ func (n *singleNode) Propose(_ context.Context, p fsm.Proposal) (fsm.Answer, err
 	if n.canned != nil {
 		return n.canned(p)
 	}
-	n.index++
+	if !n.still || n.index == 0 {
+		n.index++
+	}
 	answers, news := n.machine.Apply(n.index, &fsm.Entry{Stamp: n.Now(), Proposals: []fsm.Proposal{p}})
 	if len(news.Feeds) > 0 {
 		close(n.feed)
@@ -83,9 +86,16 @@ func (n *singleNode) FeedChanged(string) <-chan struct{} {
 	return n.feed
 }
 
-func (n *singleNode) Name() string              { return "n1" }
-func (n *singleNode) Leader() string            { return "n1" }
-func (n *singleNode) Now() fleet.Time           { return fleet.TimeOf(time.Now()) }
+func (n *singleNode) Name() string   { return "n1" }
+func (n *singleNode) Leader() string { return "n1" }
+
+func (n *singleNode) Now() fleet.Time {
+	if n.still {
+		return fleet.TimeOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	}
+	return fleet.TimeOf(time.Now())
+}
+
 func (n *singleNode) Draining() <-chan struct{} { return n.draining }
 func (n *singleNode) Ready() error              { return n.ready }
 

@@ -48,6 +48,25 @@ var statuses = map[fleet.Code]int{
 	fleet.Internal:             http.StatusInternalServerError,
 }
 
+// advice ends the detail of a problem with what to do about it, where the detail can't know: those who refuse say what is
+// the matter.
+var advice = map[fleet.Code]string{
+	fleet.UnknownDependency:    "Submit it first, or in the same batch.",
+	fleet.DependencyCycle:      "Leave one of these deps out.",
+	fleet.UnknownProfile:       "Put it first, or name one that GET /fleet/profiles lists.",
+	fleet.UnknownParent:        "Submit a job of kind composite first.",
+	fleet.Forbidden:            "Use a token that may do this; an admin can make one.",
+	fleet.StaleEpoch:           "Stop work on it: nothing that is reported with this epoch will be kept.",
+	fleet.IllegalTransition:    "Read the job again, and decide by where it is now.",
+	fleet.IdempotencyConflict:  "Submit it under another idempotencyKey.",
+	fleet.IdempotencyKeyReused: "Give each request a key of its own; only a repeat has the same.",
+	fleet.SeatsExhausted:       "Finish or release a job, or raise seatLimit with a heartbeat.",
+	fleet.FactoryDown:          "A heartbeat with health ok brings it back.",
+	fleet.VersionMismatch:      "Read the job again, and decide anew.",
+	fleet.QuotaExceeded:        "Make room, or try again later.",
+	fleet.LastVoter:            "Add another server first.",
+}
+
 // problem is the body of a refusal.
 type problem struct {
 	Type   string `json:"type"`
@@ -66,7 +85,7 @@ func refusal(err error) *fleet.Error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fleet.Errorf(fleet.OutcomeUnknown, "the call ended before its outcome was known")
 	}
-	return fleet.Errorf(fleet.Internal, "an internal error; the node's log has more under the requestId")
+	return fleet.Errorf(fleet.Internal, "an internal error: it may or may not have been done; the node's log has more under this requestId")
 }
 
 // refuse answers with a problem and returns its status.
@@ -83,9 +102,11 @@ func refuse(w http.ResponseWriter, requestID string, err error) int {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="fleet"`)
 	}
-	b, marshalErr := json.Marshal(problem{
-		Type: "urn:fleet:problem:" + string(e.Code), Title: title(e.Code), Status: status, Error: *e, RequestID: requestID,
-	}, answerOptions, lenientText)
+	p := problem{Type: "urn:fleet:problem:" + string(e.Code), Title: title(e.Code), Status: status, Error: *e, RequestID: requestID}
+	if todo := advice[e.Code]; todo != "" {
+		p.Detail += ". " + todo
+	}
+	b, marshalErr := json.Marshal(p, answerOptions, lenientText)
 	if marshalErr != nil {
 		b = []byte(`{"code":"internal"}`)
 	}

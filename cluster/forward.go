@@ -25,11 +25,13 @@ type forwarder struct {
 	target  target // where waiting is meant for
 	wake    chan struct{}
 
-	dialing sync.Mutex // guards link; never taken with mu held
-	link    *link      // to the latest leader
+	dialing slot  // guards link; never taken with mu held
+	link    *link // to the latest leader
 }
 
-func newForwarder(n *Node) *forwarder { return &forwarder{node: n, wake: make(chan struct{}, 1)} }
+func newForwarder(n *Node) *forwarder {
+	return &forwarder{node: n, wake: make(chan struct{}, 1), dialing: newSlot()}
+}
 
 func (fw *forwarder) enqueue(to target, w *pending) {
 	fw.mu.Lock()

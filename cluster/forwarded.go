@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/lysnrai/fleet"
@@ -22,7 +21,7 @@ func (n *Node) serveForward(conn net.Conn, peer string) {
 	defer conn.Close()
 	stop := context.AfterFunc(n.lifetime, func() { _ = conn.Close() })
 	defer stop()
-	var writing sync.Mutex
+	writing := newSlot()
 	w := bufio.NewWriterSize(conn, 64<<10)
 	reply := func(f frame, payload []byte) {
 		writing.Lock()

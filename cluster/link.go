@@ -16,7 +16,7 @@ type link struct {
 	to   raft.ServerID
 	conn net.Conn
 
-	writing sync.Mutex // one frame at a time; taken before mu
+	writing slot // one frame at a time; taken before mu
 	w       *bufio.Writer
 
 	mu      sync.Mutex // guards what follows
@@ -26,7 +26,7 @@ type link struct {
 }
 
 func newLink(to raft.ServerID, conn net.Conn) *link {
-	l := &link{to: to, conn: conn, w: bufio.NewWriterSize(conn, 64<<10), replies: map[uint64]chan frame{}}
+	l := &link{to: to, conn: conn, writing: newSlot(), w: bufio.NewWriterSize(conn, 64<<10), replies: map[uint64]chan frame{}}
 	go l.read()
 	return l
 }
@@ -91,7 +91,7 @@ func (l *link) fail(err error) {
 		return
 	}
 	l.err = err
-	_ = l.conn.Close()
+	go func() { _ = l.conn.Close() }() // TLS says goodbye first, for up to 5 s where nobody listens
 	for _, reply := range l.replies {
 		close(reply)
 	}

@@ -45,7 +45,7 @@ type membership struct {
 	stampsAhead atomic.Int64 // the leader's stamps, of this node's clock
 
 	leading  atomic.Bool // lead runs
-	changing sync.Mutex  // held during one change of Raft's configuration; taken before mu
+	changing slot        // held during one change of Raft's configuration; taken before mu
 
 	mu       sync.Mutex            // guards what follows
 	joiners  map[string]*joiner    // by server id, while this node leads

@@ -120,7 +120,8 @@ func Start(cfg Config) (*Node, error) {
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters = &leaderClock{node: n}, newWaiters(n)
 	n.membership = &membership{
-		cfg: &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
+		changing: newSlot(),
+		cfg:      &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
 		propose: func(ctx context.Context, c fsm.Command) error { _, err := n.proposeInternal(ctx, c); return err },
 		view:    n.machine.View, stamp: n.stamp, log: n.log, stop: n.stop,
 	}

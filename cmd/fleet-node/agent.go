@@ -21,6 +21,10 @@ import (
 	"github.com/lysnrai/fleet/rpc"
 )
 
+// echoWait is how soon another signal is the first one again: timeout(1) and terminals send it to a process and to its
+// group.
+const echoWait = 200 * time.Millisecond
+
 // drainWait is how long requests in flight may take at the end.
 const drainWait = 10 * time.Second
 
@@ -124,7 +128,7 @@ func stop(ctx context.Context, log hclog.Logger, node *cluster.Node, server *rpc
 		}
 		done <- node.Shutdown(ctx)
 	}()
-	for {
+	for first := time.Now(); ; {
 		select {
 		case err := <-done:
 			if err == nil {
@@ -132,7 +136,7 @@ func stop(ctx context.Context, log hclog.Logger, node *cluster.Node, server *rpc
 			}
 			return err
 		case s := <-signals:
-			if s != syscall.SIGHUP {
+			if s != syscall.SIGHUP && time.Since(first) > echoWait {
 				return &statusError{exitFailed, errors.New("a second signal: stopped at once")}
 			}
 		}

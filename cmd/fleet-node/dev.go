@@ -157,13 +157,14 @@ func (d *dev) startNodes(procs *supervisor) error {
 	return nil
 }
 
-// startFactories starts two factories, each with two seats: one seat's job runs while the other's is reported.
+// startFactories starts two factories, each with two seats: one seat's job runs while the other's is reported. Their leases
+// are short, so that whoever kills one sees its jobs go on soon.
 func (d *dev) startFactories(procs *supervisor, here string) error {
 	for i := range 2 {
 		name := fmt.Sprintf("factory-%d", i+1)
 		env := []string{"FLEET_ADDR=" + strings.Join(d.urls(), ","), "FLEET_TOKEN=" + d.token, "FLEET_PRODUCT=" + devProduct}
 		if _, err := procs.start(name, filepath.Join(d.dir, name+".log"), here, env,
-			"work", "--factory-id", name, "--capabilities", "go,shell", "--seats", "2", "--grace", "1s",
+			"work", "--factory-id", name, "--capabilities", "go,shell", "--seats", "2", "--lease", "15s", "--grace", "1s",
 			"--", "sh", "-c", `exec sh -eu "$FLEET_BODY_FILE"`); err != nil {
 			return err
 		}

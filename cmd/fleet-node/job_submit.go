@@ -12,7 +12,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +29,7 @@ type jobSubmit struct {
 	output
 	keyFrom       string
 	dryRun, watch bool
+	paths         []string // of the file of each job
 }
 
 func newJobSubmit() *cobra.Command {
@@ -83,7 +86,7 @@ func (s *jobSubmit) run(ctx context.Context, c *cobra.Command, path string) erro
 	}
 	results, err := submit(ctx, cl, jobs)
 	if err != nil {
-		return err
+		return s.inFile(err)
 	}
 	if err := s.show(c, results); err != nil || !s.watch {
 		return err
@@ -102,6 +105,24 @@ func submit(ctx context.Context, cl *client.Client, jobs []fleet.Submission) ([]
 		return []fleet.SubmitResult{*r}, nil
 	}
 	return cl.SubmitBatch(ctx, jobs)
+}
+
+var jobIndex = regexp.MustCompile(`^(?:jobs\[(\d+)\]\.)?`)
+
+// inFile says in which file is what the cluster refused, if that is one of several.
+func (s *jobSubmit) inFile(err error) error {
+	var refused *fleet.Error
+	if len(s.paths) < 2 || !errors.As(err, &refused) {
+		return err
+	}
+	at := jobIndex.FindStringSubmatch(refused.Detail)
+	i, numberErr := strconv.Atoi(at[1])
+	if numberErr != nil || i >= len(s.paths) {
+		return err
+	}
+	located := *refused
+	located.Detail = s.paths[i] + ": " + refused.Detail[len(at[0]):]
+	return &located
 }
 
 func (s *jobSubmit) show(c *cobra.Command, results []fleet.SubmitResult) error {
@@ -214,11 +235,7 @@ func (s *jobSubmit) read(stdin io.Reader, path string) ([]fleet.Submission, erro
 		if err != nil {
 			return nil, fmt.Errorf("reading stdin: %w", err)
 		}
-		name := "stdin"
-		if t := bytes.TrimSpace(src); len(t) > 0 && (t[0] == '{' || t[0] == '[') {
-			name = "stdin.json"
-		}
-		return s.collect([]string{name}, "", func(string) ([]byte, error) { return src, nil })
+		return s.collect([]string{stdinName}, "", func(string) ([]byte, error) { return src, nil })
 	case err != nil:
 		return nil, err
 	case st.IsDir():
@@ -255,6 +272,9 @@ func (s *jobSubmit) collect(paths []string, root string, read func(string) ([]by
 			found[0].IdempotencyKey = filepath.ToSlash(relative)
 		}
 		jobs = append(jobs, found...)
+		for range found {
+			s.paths = append(s.paths, path)
+		}
 	}
 	if len(problems) > 0 {
 		return nil, plainError{problems}
@@ -262,9 +282,14 @@ func (s *jobSubmit) collect(paths []string, root string, read func(string) ([]by
 	return jobs, nil
 }
 
-// parseFile reads one file: JSON is a job, a list of jobs, or {"jobs": […]}; all else is a job file.
+// stdinName is what stdin is called in problems.
+const stdinName = "stdin"
+
+// parseFile reads one file: JSON, by its name or on stdin by its first letter, is a job, a list of jobs, or {"jobs": […]}; all else is a job file.
 func parseFile(path string, src []byte) ([]fleet.Submission, error) {
-	if !strings.HasSuffix(path, ".json") {
+	text := bytes.TrimSpace(src)
+	isJSON := strings.HasSuffix(path, ".json") || path == stdinName && len(text) > 0 && (text[0] == '{' || text[0] == '[')
+	if !isJSON {
 		job, err := jobfile.Parse(path, src)
 		return []fleet.Submission{job}, err
 	}

@@ -42,7 +42,6 @@ func newLoad() *load { return &load{versions: map[string]uint64{}} }
 type call struct {
 	proposal fsm.Proposal
 	query    check.Query
-	keyed    bool
 }
 
 var capabilities = []string{"go", "linux", "rust"}
@@ -59,7 +58,11 @@ func (l *load) next(r *rand.Rand, client int) call {
 	c := l.draw(r, fmt.Sprintf("f%d", client%3))
 	c.proposal.Caller = fsm.Caller{Actor: fsm.ActorRoot}
 	c.proposal.Request = fmt.Sprintf("r%d", l.made)
-	if c.proposal.Command != nil && (c.keyed || r.IntN(2) == 0) {
+	switch c.proposal.Command.(type) {
+	case nil, *fsm.Renew, *fsm.Heartbeat: // these are not remembered
+		return c
+	}
+	if r.IntN(2) == 0 {
 		c.proposal.Key = fmt.Sprintf("k%d", l.made)
 	}
 	return c

@@ -13,6 +13,9 @@ import (
 
 // Log is the committed log of a cluster. It is for one goroutine.
 type Log struct {
+	// EntryOf reads what is applied at a log entry, nil if nothing is. Nil: the data is the entry.
+	EntryOf func(*raft.Log) (*fsm.Entry, error)
+
 	records []record // by index, from 1
 }
 
@@ -21,7 +24,7 @@ type record struct {
 	kind  raft.LogType
 	term  uint64
 	data  []byte
-	entry *fsm.Entry // nil if it is raft's
+	entry *fsm.Entry // nil if nothing is applied
 }
 
 // Last is the index up to which the log is known.
@@ -60,8 +63,12 @@ func (l *Log) Gather(store raft.LogStore, applied uint64) error {
 
 func (l *Log) add(r *raft.Log) error {
 	rec := record{kind: r.Type, term: r.Term, data: bytes.Clone(r.Data)}
+	read := l.EntryOf
+	if read == nil {
+		read = func(r *raft.Log) (*fsm.Entry, error) { return fsm.DecodeEntry(r.Data) }
+	}
 	if r.Type == raft.LogCommand {
-		e, err := fsm.DecodeEntry(rec.data)
+		e, err := read(r)
 		if err != nil {
 			return fmt.Errorf("decoding entry %d: %w", r.Index, err)
 		}

@@ -68,7 +68,7 @@ func (l *Log) Replay(h *History, judges ...Judge) (*Replay, error) {
 					}
 				}
 			}
-		case rec.kind == raft.LogConfiguration:
+		case rec.kind == raft.LogConfiguration, rec.kind == raft.LogCommand:
 			r.Machine.Skip(index)
 		}
 		r.Machine.View(func(v fsm.View) {
@@ -77,7 +77,14 @@ func (l *Log) Replay(h *History, judges ...Judge) (*Replay, error) {
 			}
 		})
 	}
-	if single.Hash() != r.Machine.Hash() {
+	whole, err := thaw(r.Machine.Handle())
+	if err != nil {
+		return nil, fmt.Errorf("I8: %w", err)
+	}
+	level := max(l.Last(), steps) + 1 // the index is part of the state
+	whole.Skip(level)
+	single.Skip(level)
+	if single.Hash() != whole.Hash() {
 		return nil, errors.New("I8: proposals one by one and through snapshots end in another state than the log as it is")
 	}
 	return r, nil
@@ -179,7 +186,7 @@ func (r *Replay) witness(o *Operation) error {
 	effects := 0
 	var effect occurrence
 	for _, c := range inLog {
-		if c.answer.Err == nil && !c.answer.Replayed {
+		if c.answer.Err == nil && !c.answer.Replayed && !nothing(c.answer.Result) {
 			effects++
 			effect = c
 		}
@@ -232,6 +239,17 @@ func (r *Replay) witness(o *Operation) error {
 		return fmt.Errorf("I5: index %d reads otherwise: %s", o.Answer.Index, why)
 	}
 	return nil
+}
+
+// nothing reports whether a claim found nothing: that is no refusal, but it is not remembered either.
+func nothing(r fsm.Result) bool {
+	switch r := r.(type) {
+	case *fleet.Claim:
+		return r.Job == nil
+	case *fleet.Claims:
+		return len(r.Claims) == 0
+	}
+	return false
 }
 
 // Settle uses the log to bound what is unknown: a call that is not in the log never happened and leaves the history; one

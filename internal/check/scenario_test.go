@@ -1,0 +1,560 @@
+package check_test
+
+// This file runs clusters in virtual time through faults drawn from a seed, under load, and judges all that was answered.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/cluster"
+	"github.com/lysnrai/fleet/fsm"
+	"github.com/lysnrai/fleet/internal/check"
+	"github.com/lysnrai/fleet/testcluster"
+)
+
+// scenario is what is drawn for one cluster.
+type scenario struct {
+	seed     uint64
+	nodes    int
+	clients  int
+	lasts    time.Duration // virtual
+	calls    float64       // a second, of all clients together; ten times that around a fault
+	faults   bool
+	load     *load
+	maxCalls int // 0: no bound
+}
+
+// run is a scenario under way.
+type run struct {
+	scenario
+	t       *testing.T
+	c       *testcluster.Cluster
+	history *check.History
+	log     check.Log
+	burst   atomic.Bool
+	stop    chan struct{}
+	stopped sync.Once
+	clients sync.WaitGroup
+	numbers atomic.Int64 // of clients; one whose call stayed unknown goes on under another
+	made    atomic.Int64
+
+	injected map[string]int
+	feeds    []*feed // one reader a node
+	hash     [32]byte
+	down     map[int]bool
+}
+
+// play runs a scenario inside a bubble.
+func (s scenario) play(t *testing.T) *run {
+	r := &run{scenario: s, t: t, history: check.NewHistory(), stop: make(chan struct{}), injected: map[string]int{}, down: map[int]bool{}}
+	r.log.EntryOf = cluster.EntryOf
+	rnd := rand.New(rand.NewPCG(s.seed, 0))
+	r.c = testcluster.Start(t, s.nodes)
+	r.c.SnapshotEvery(int64(8+rnd.IntN(56)) << 10)
+	r.numbers.Store(int64(s.clients))
+	t.Cleanup(r.halt)
+	for i := range s.nodes {
+		f := &feed{}
+		r.feeds = append(r.feeds, f)
+		r.clients.Go(func() { r.watch(i, f) })
+	}
+	for i := range s.clients {
+		r.clients.Go(func() { r.client(i, rand.New(rand.NewPCG(s.seed, uint64(i)+1))) })
+	}
+	for end := time.Now().Add(s.lasts); time.Now().Before(end) && !r.spent(); {
+		r.pass(time.Duration(rnd.IntN(20_000)) * time.Millisecond)
+		if !s.faults {
+			continue
+		}
+		r.burst.Store(true)
+		r.pass(time.Second)
+		r.fault(rnd)
+		r.pass(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+		r.burst.Store(false)
+		r.pass(time.Duration(rnd.IntN(15_000)) * time.Millisecond)
+		if rnd.IntN(3) > 0 {
+			r.heal()
+		}
+	}
+	r.heal()
+	r.live()
+	r.halt()
+	r.end()
+	return r
+}
+
+// halt ends the clients.
+func (r *run) halt() {
+	r.stopped.Do(func() { close(r.stop) })
+	r.clients.Wait()
+}
+
+func (r *run) spent() bool { return r.maxCalls > 0 && r.made.Load() >= int64(r.maxCalls) }
+
+// pass lets time pass, and looks at the nodes every second of it.
+func (r *run) pass(d time.Duration) {
+	for end := time.Now().Add(d); ; {
+		r.gather()
+		left := time.Until(end)
+		if left <= 0 {
+			return
+		}
+		time.Sleep(min(left, time.Second))
+	}
+}
+
+// gather takes what is committed before it can be compacted.
+func (r *run) gather() {
+	for i := range r.c.Size() {
+		if n := r.c.Node(i); n != nil {
+			if err := r.log.Gather(r.c.Log(i), index(n)); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func index(n *cluster.Node) (index uint64) {
+	n.View(func(v fsm.View) { index = v.Index() })
+	return index
+}
+
+// fault does one evil thing.
+func (r *run) fault(rnd *rand.Rand) {
+	up := r.up()
+	if len(up) == 0 {
+		r.heal()
+		return
+	}
+	victim := up[rnd.IntN(len(up))]
+	if rnd.IntN(2) == 0 {
+		for _, i := range up {
+			if r.c.Node(i).IsLeader() {
+				victim = i
+			}
+		}
+	}
+	other := (victim + 1 + rnd.IntN(r.nodes-1)) % r.nodes
+	kind := []string{
+		"kill", "kill", "kill all", "restart", "isolate", "isolate", "partition", "one way", "bridge", "flap", "delay", "pause", "pause", "transfer", "shutdown",
+	}[rnd.IntN(15)]
+	r.injected[kind]++
+	name := func(i int) string { return fmt.Sprintf("n%d", i+1) }
+	switch kind {
+	case "kill":
+		r.kill(victim)
+	case "kill all":
+		for _, i := range up {
+			r.kill(i)
+		}
+	case "restart":
+		r.kill(victim)
+		r.restart(victim)
+	case "isolate":
+		r.c.Isolate(victim)
+	case "partition":
+		var side []int
+		for i := range r.nodes {
+			if rnd.IntN(2) == 0 {
+				side = append(side, i)
+			}
+		}
+		r.c.Partition(side)
+	case "one way":
+		r.c.Network().CutOneWay(name(victim), name(other))
+	case "bridge":
+		r.c.Network().Cut(name(victim), name(other))
+	case "flap":
+		for range 3 + rnd.IntN(5) {
+			r.c.Isolate(victim)
+			r.pass(time.Duration(100+rnd.IntN(1900)) * time.Millisecond)
+			r.c.Heal()
+			r.pass(time.Duration(100+rnd.IntN(1900)) * time.Millisecond)
+		}
+	case "delay":
+		r.c.Network().Delay(name(victim), name(other), time.Duration(1+rnd.IntN(200))*time.Millisecond)
+	case "pause":
+		r.c.Pause(r.t, victim)
+		r.pass(time.Duration(1000+rnd.IntN(19_000)) * time.Millisecond)
+		r.c.Resume(r.t, victim)
+	case "transfer":
+		ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second)
+		_ = r.c.Node(victim).TransferLeadership(ctx, "") // it may well fail: that is part of the test
+		cancel()
+	case "shutdown":
+		r.c.Shutdown(r.t, victim)
+		r.down[victim] = true
+	}
+}
+
+func (r *run) up() (up []int) {
+	for i := range r.nodes {
+		if !r.down[i] {
+			up = append(up, i)
+		}
+	}
+	return up
+}
+
+func (r *run) kill(i int) {
+	r.c.Kill(r.t, i)
+	r.down[i] = true
+}
+
+func (r *run) restart(i int) {
+	r.c.Restart(r.t, i)
+	delete(r.down, i)
+}
+
+// heal mends everything.
+func (r *run) heal() {
+	r.c.Heal()
+	for i := range r.nodes {
+		for k := range i {
+			r.c.Network().Delay(fmt.Sprintf("n%d", i+1), fmt.Sprintf("n%d", k+1), 0)
+		}
+		if r.down[i] {
+			r.restart(i)
+		}
+	}
+}
+
+// live is I15: after healing there is a leader within 3 s, all nodes are at one index within 10 s, and each claimable job is
+// claimed within 5 s.
+func (r *run) live() {
+	within := func(d time.Duration, what string, condition func() bool) {
+		for end := time.Now().Add(d); !condition(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				r.t.Fatalf("I15: waited %s in vain until %s", d, what)
+			}
+		}
+	}
+	leader := -1
+	within(3*time.Second, "a node leads", func() bool {
+		for i := range r.nodes {
+			if r.c.Node(i).IsLeader() {
+				leader = i
+			}
+		}
+		return leader >= 0
+	})
+	target := index(r.c.Node(leader))
+	within(10*time.Second, "all nodes are where the leader was", func() bool {
+		for i := range r.nodes {
+			if index(r.c.Node(i)) < target {
+				return false
+			}
+		}
+		return true
+	})
+	began, number := time.Now(), int(r.numbers.Add(1))
+	rnd := rand.New(rand.NewPCG(r.seed, 1<<32))
+	can, seats := fleet.Strings(capabilities), int64(10_000)
+	factory := "f0"
+	r.call(number, rnd, call{proposal: fsm.Proposal{Caller: root, Request: "live", Command: &fsm.Heartbeat{
+		ProductID: product, Heartbeat: fleet.HeartbeatRequest{FactoryID: factory, Capabilities: &can, SeatLimit: &seats, Health: fleet.HealthOK},
+	}}})
+	for n := 0; ; n++ {
+		a := r.call(number, rnd, call{proposal: fsm.Proposal{
+			Caller: root, Request: fmt.Sprintf("live %d", n), Command: &fsm.Claim{ProductID: product, FactoryID: factory, LeaseSeconds: 60},
+		}})
+		if c, ok := a.Result.(*fleet.Claim); ok && c.Job == nil || a.Err != nil && time.Since(began) > 5*time.Second {
+			break // others beat too: then the factory may have lost its seats
+		}
+		if time.Since(began) > 5*time.Second && r.load.jobsMax == 0 && n < 20 {
+			r.t.Fatalf("I15: %d jobs were claimed in 5 s, and not all", n)
+		}
+		if n > 500 {
+			break
+		}
+	}
+}
+
+// end waits until all nodes hold one state, and looks at it.
+func (r *run) end() {
+	time.Sleep(12 * time.Second) // what clients gave up is over
+	r.c.Converged(r.t)
+	r.gather()
+	for i := range r.nodes {
+		n := r.c.Node(i)
+		if err := r.log.Agrees(r.c.Log(i), index(n)); err != nil {
+			r.t.Fatalf("node %d: %v", i+1, err)
+		}
+		n.View(func(v fsm.View) {
+			if err := check.State(v, product); err != nil {
+				r.t.Fatalf("node %d: %v", i+1, err)
+			}
+			events, _, _ := v.Feed(product, 0, 10_000_000)
+			r.history.Saw(events...)
+			if err := r.feeds[i].whole(events); err != nil {
+				r.t.Fatalf("node %d: %v", i+1, err)
+			}
+		})
+	}
+	r.hash = r.c.Node(0).StateHash()
+}
+
+var root = fsm.Caller{Actor: fsm.ActorRoot}
+
+// feed is what one reader was shown by one node, which may have been down and back.
+type feed struct {
+	events []*fleet.Event
+}
+
+// watch reads a node's feed from where it was, once a second.
+func (r *run) watch(i int, f *feed) {
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-time.After(time.Second):
+		}
+		n := r.c.Node(i)
+		if n == nil {
+			continue
+		}
+		after := uint64(0)
+		if len(f.events) > 0 {
+			after = f.events[len(f.events)-1].Index
+		}
+		n.View(func(v fsm.View) {
+			events, _, _ := v.Feed(product, after, 10_000)
+			f.events = append(f.events, events...)
+			r.history.Saw(events...)
+		})
+	}
+}
+
+// whole is I7 for a reader that resumes: it missed nothing and was shown nothing twice.
+func (f *feed) whole(all []*fleet.Event) error {
+	if len(f.events) > len(all) {
+		return fmt.Errorf("I7: a reader was shown %d events, there are %d", len(f.events), len(all))
+	}
+	for i, e := range f.events {
+		if *e != *all[i] {
+			return fmt.Errorf("I7: a reader was shown %+v, the feed has %+v there", *e, *all[i])
+		}
+	}
+	return nil
+}
+
+// client calls until the run stops.
+func (r *run) client(i int, rnd *rand.Rand) {
+	number := i
+	for {
+		mean := float64(r.scenario.clients) / r.calls
+		if r.burst.Load() {
+			mean /= 10
+		}
+		select {
+		case <-r.stop:
+			return
+		case <-time.After(time.Duration(rnd.ExpFloat64() * mean * float64(time.Second))):
+		}
+		if r.spent() {
+			continue
+		}
+		r.made.Add(1)
+		c := r.load.next(rnd, i)
+		a := r.call(number, rnd, c)
+		r.load.learn(c, a)
+		if a.Err == nil && a.Result == nil {
+			number = int(r.numbers.Add(1))
+		}
+	}
+}
+
+// call makes one call, with its retries. The answer is empty if it was given up.
+func (r *run) call(number int, rnd *rand.Rand, c call) fsm.Answer {
+	read := c.proposal.Command == nil
+	var o *check.Operation
+	if read {
+		o = r.history.Read(number, c.query)
+	} else {
+		o = r.history.Propose(number, c.proposal)
+	}
+	for try := 0; ; try++ {
+		a, err := r.try(rnd, c)
+		again := err != nil && try < 6 && (read || c.proposal.Key != "" || errors.Is(err, fleet.NoLeader))
+		if again {
+			o.Retry(err)
+			time.Sleep(time.Duration(rnd.IntN(1000)) * time.Millisecond)
+			continue
+		}
+		o.Done(a, err)
+		if err == nil && a.Err == nil && c.proposal.Key != "" && memorable(a.Result) && rnd.IntN(10) == 0 {
+			if again, err := r.try(rnd, c); err == nil {
+				o.Repeated(again)
+			}
+		}
+		return a
+	}
+}
+
+// memorable reports whether an answer is remembered under its key: finding nothing is not.
+func memorable(r fsm.Result) bool {
+	switch r := r.(type) {
+	case *fleet.Claim:
+		return r.Job != nil
+	case *fleet.Claims:
+		return len(r.Claims) > 0
+	}
+	return true
+}
+
+// try sends a call to one node.
+func (r *run) try(rnd *rand.Rand, c call) (a fsm.Answer, err error) {
+	n := r.c.Node(rnd.IntN(r.nodes))
+	if n == nil {
+		return a, fleet.Errorf(fleet.NoLeader, "the node is down: nobody answers")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	switch c.proposal.Command.(type) {
+	case nil:
+		err = n.Read(ctx, cluster.Linearizable, 0, func(v fsm.View) { a = c.query.Of(v) })
+	case *fsm.Claim, *fsm.ClaimBatch:
+		a, err = n.Claim(ctx, c.proposal, time.Duration(max(0, rnd.IntN(6)-3))*time.Second)
+	default:
+		a, err = n.Propose(ctx, c.proposal)
+	}
+	return a, err
+}
+
+// tally is what the runs of a test came to, for its log.
+type tally struct {
+	mu                       sync.Mutex
+	lasted                   time.Duration
+	calls, unknown, nothing  int
+	entries                  uint64
+	faults                   map[string]int
+	playing, replaying, jobs time.Duration
+}
+
+// judge runs a scenario and checks everything.
+func (s scenario) judge(t *testing.T, total *tally) {
+	var r *run
+	began := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		r = s.play(t)
+		total.lasted += time.Since(start)
+	})
+	if t.Failed() {
+		return
+	}
+	played := time.Now()
+	replay, err := r.log.Replay(r.history, check.Judges()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if replay.Machine.Hash() != r.hash {
+		t.Fatal("I8: the nodes hold another state than the replay of their log")
+	}
+	if err := replay.Witness(r.history); err != nil {
+		t.Fatal(err)
+	}
+	all, unknown, nothing := r.history.Counts()
+	replayed := time.Now()
+	replay.Settle(r.history)
+	if s.load.jobsMax > 0 {
+		err = r.history.CheckProduct(product, 20*time.Second)
+	} else {
+		err = r.history.CheckJobs(product, 20*time.Second)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	total.calls += all
+	total.unknown += unknown
+	total.nothing += nothing
+	total.entries += r.log.Last()
+	for kind, n := range r.injected {
+		total.faults[kind] += n
+	}
+	total.playing += played.Sub(began)
+	total.replaying += replayed.Sub(played)
+	total.jobs += time.Since(replayed)
+}
+
+// seeds are those of a test: the one that FLEET_SEED names, or as many as are due.
+func seeds(t *testing.T, n uint64) (all []uint64) {
+	if s := os.Getenv("FLEET_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("FLEET_SEED: %v", err)
+		}
+		return []uint64{seed}
+	}
+	if s := os.Getenv("FLEET_SEEDS"); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("FLEET_SEEDS: %v", err)
+		}
+	}
+	for seed := range n {
+		all = append(all, seed)
+	}
+	return all
+}
+
+func (total *tally) report(t *testing.T, began time.Time) {
+	faults := 0
+	for _, n := range total.faults {
+		faults += n
+	}
+	wall := time.Since(began)
+	line := fmt.Sprintf("%s: %s virtual in %s (%.0f times), %d faults %v, %d calls (%d unknown, %d without effect), %d entries; %.0f calls and %.1f faults a second; playing %s, replaying %s, models %s",
+		t.Name(), total.lasted.Round(time.Second), wall.Round(time.Millisecond), total.lasted.Seconds()/wall.Seconds(), faults, total.faults,
+		total.calls, total.unknown, total.nothing, total.entries, float64(total.calls)/wall.Seconds(), float64(faults)/wall.Seconds(),
+		total.playing.Round(time.Millisecond), total.replaying.Round(time.Millisecond), total.jobs.Round(time.Millisecond))
+	t.Log(line)
+	if path := os.Getenv("FLEET_REPORT"); path != "" { // -v would have the nodes log, too
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err == nil {
+			_, err = fmt.Fprintln(f, line)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Nothing is lost and nobody fenced wrongly, whatever happens to the nodes and to what is between them.
+func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
+	total, began := &tally{faults: map[string]int{}}, time.Now()
+	for _, seed := range seeds(t, 6) {
+		t.Run(fmt.Sprintf("FLEET_SEED=%d", seed), func(t *testing.T) {
+			scenario{
+				seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: 20 * time.Minute, calls: 1, faults: true, load: newLoad(),
+			}.judge(t, total)
+		})
+	}
+	total.report(t, began)
+}
+
+// What spans jobs, order, seats and deps, is as if calls happened one after the other.
+func TestProductIsLinearizableUnderFaults(t *testing.T) {
+	total, began := &tally{faults: map[string]int{}}, time.Now()
+	for _, seed := range seeds(t, 12) {
+		t.Run(fmt.Sprintf("FLEET_SEED=%d", seed), func(t *testing.T) {
+			l := newLoad()
+			l.plain, l.jobsMax = true, 6
+			scenario{
+				seed: seed, nodes: 3, clients: 4, lasts: time.Hour, calls: 1, faults: true, load: l, maxCalls: 130,
+			}.judge(t, total)
+		})
+	}
+	total.report(t, began)
+}

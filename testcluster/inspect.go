@@ -1,0 +1,29 @@
+package testcluster
+
+// This file shows a checker what is under a cluster in memory: its logs and its network.
+
+import (
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet/cluster"
+)
+
+// Log is the log on the i-th node's disk, also while the node is down. Only in memory; only to be read.
+func (c *Cluster) Log(i int) raft.LogStore {
+	config := c.members[i].config
+	stores, err := config.Storage.Open(&config)
+	if err != nil {
+		panic(err) // a disk in memory opens
+	}
+	return stores.Log
+}
+
+// Network is what is between the nodes, for faults that have no method here: one-way cuts, delays. Only in memory.
+func (c *Cluster) Network() *cluster.MemoryNetwork { return c.network }
+
+// SnapshotEvery makes nodes write a snapshot after this many bytes of log, each from its next start on.
+func (c *Cluster) SnapshotEvery(bytes int64) {
+	for _, m := range c.members {
+		m.config.SnapshotBytes = bytes
+	}
+}

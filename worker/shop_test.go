@@ -63,8 +63,12 @@ func testAll(m *testing.M) int {
 type shop struct {
 	t      *testing.T
 	url    string
+	api    http.Handler
 	client *client.Client
-	door   atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
+	worker *client.Client // of the factory, in virtual time
+
+	patience time.Duration // with what must end
+	door     atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 }
 
 var products atomic.Int64
@@ -72,7 +76,13 @@ var products atomic.Int64
 func newShop(t *testing.T) *shop {
 	t.Helper()
 	t.Parallel()
-	s := &shop{t: t}
+	return openShop(t)
+}
+
+// openShop is newShop for a test that runs alone.
+func openShop(t *testing.T) *shop {
+	t.Helper()
+	s := &shop{t: t, api: api, patience: 20 * time.Second}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if door := s.door.Load(); door != nil && (*door)(w, r) {
 			return
@@ -123,14 +133,14 @@ func (s *shop) config(script string) Config {
 
 // running is a factory at work.
 type running struct {
-	t       *testing.T
+	*shop
 	done    chan error
 	signals chan os.Signal
 }
 
 func (s *shop) start(c Config) *running {
 	s.t.Helper()
-	r := &running{s.t, make(chan error, 1), make(chan os.Signal)}
+	r := &running{s, make(chan error, 1), make(chan os.Signal)}
 	c.Signals = r.signals
 	ctx, cancel := context.WithCancel(s.t.Context())
 	go func() { r.done <- Run(ctx, c) }()
@@ -144,7 +154,7 @@ func (r *running) end() error {
 	select {
 	case err := <-r.done:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(r.patience):
 		r.t.Fatal("the factory does not end")
 		return nil
 	}

@@ -127,7 +127,7 @@ type reply struct {
 	body   string
 }
 
-// call sends a request. Headers are pairs; an empty value leaves a header out.
+// call sends a request, and holds it and its answer against the API's description. Headers are pairs; an empty value leaves a header out.
 func (c client) call(method, path, body string, headers ...string) reply {
 	c.t.Helper()
 	var reader io.Reader
@@ -149,7 +149,11 @@ func (c client) call(method, path, body string, headers ...string) reply {
 	}
 	w := httptest.NewRecorder()
 	c.api.ServeHTTP(w, r)
-	return reply{w.Code, w.Header(), w.Body.String()}
+	got := reply{w.Code, w.Header(), w.Body.String()}
+	if node, ok := c.api.node.(*singleNode); ok && node.canned == nil {
+		describes(c.t, c.api.router, r, body, got)
+	}
+	return got
 }
 
 // problem checks that an answer is a well-formed problem with this code.

@@ -1,6 +1,6 @@
 package rpc
 
-// This file holds the routes against their description, and against every role.
+// This file holds the routes against every role and product.
 
 import (
 	"fmt"
@@ -10,67 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-json-experiment/json"
-	"github.com/gorilla/mux"
-
 	"github.com/lysnrai/fleet"
 )
-
-// The document describes every route that there is, and no other.
-func TestOpenAPIDescribesTheRoutes(t *testing.T) {
-	var doc struct {
-		OpenAPI string `json:"openapi"`
-		Paths   map[string]map[string]struct {
-			OperationID string         `json:"operationId"`
-			Responses   map[string]any `json:"responses"`
-		} `json:"paths"`
-		Components struct {
-			Schemas map[string]any `json:"schemas"`
-		} `json:"components"`
-	}
-	if err := json.Unmarshal(openapi, &doc); err != nil {
-		t.Fatal(err)
-	}
-	if doc.OpenAPI != "3.1.0" {
-		t.Errorf("openapi: got %q, want 3.1.0", doc.OpenAPI)
-	}
-	described, ids := map[string]bool{}, map[string]bool{}
-	for path, operations := range doc.Paths {
-		for method, op := range operations {
-			described[strings.ToUpper(method)+" "+path] = true
-			if ids[op.OperationID] || op.OperationID == "" || len(op.Responses) == 0 {
-				t.Errorf("%s %s: want an operationId of its own and responses", method, path)
-			}
-			ids[op.OperationID] = true
-		}
-	}
-	c, _ := newClient(t)
-	err := c.api.router.Walk(func(r *mux.Route, _ *mux.Router, _ []*mux.Route) error {
-		path, err := r.GetPathTemplate()
-		if err != nil {
-			return err
-		}
-		methods, err := r.GetMethods()
-		for _, m := range methods {
-			if !described[m+" "+path] {
-				t.Errorf("%s %s is not described", m, path)
-			}
-			delete(described, m+" "+path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for left := range described {
-		t.Errorf("%s is described, but there is no such route", left)
-	}
-	for _, m := range regexp.MustCompile(`#/components/schemas/(\w+)`).FindAllSubmatch(openapi, -1) {
-		if doc.Components.Schemas[string(m[1])] == nil {
-			t.Errorf("there is no schema %s", m[1])
-		}
-	}
-}
 
 func TestUnknownPathsAndMethods(t *testing.T) {
 	c, _ := newClient(t)

@@ -111,8 +111,8 @@ func (pl *plan) want(w *wanted) error {
 		pl.keys[key] = w.id
 	}
 	_, exists := pl.p.jobs.Get(w.id)
-	if _, twice := pl.byID[w.id]; w.outcome == fleet.Created && (exists || twice) {
-		return fleet.Errorf(fleet.Internal, "job id %s is not new", w.id)
+	if _, twice := pl.byID[w.id]; w.outcome == fleet.Created && (exists || twice || w.id == "") {
+		return fleet.Errorf(fleet.Internal, "job id %q is not new", w.id)
 	}
 	if w.outcome != fleet.Existing {
 		pl.byID[w.id] = w

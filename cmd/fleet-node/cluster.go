@@ -3,6 +3,7 @@ package main
 // This file is what operators do with the cluster itself.
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -59,8 +60,9 @@ func showStatus(c *cobra.Command, o *output, s *fleet.ClusterStatus) error {
 	var rows [][]string
 	voters, alive := 0, 0
 	var silent []string
-	for n := range slices.Values(s.Nodes) {
-		names = append(names, n.Name)
+	nodes := slices.SortedStableFunc(slices.Values(s.Nodes), func(a, b fleet.NodeStatus) int { return strings.Compare(a.Name, b.Name) })
+	for _, n := range nodes {
+		names = append(names, cmp.Or(n.Name, n.ID)) // a new one is known by its id until it has said its name
 		if n.Voter {
 			voters++
 			if n.Healthy {

@@ -34,9 +34,11 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			e.Setenv("HTTP", local(ports[0].http))
-			e.Setenv("NODE", local(ports[0].node))
-			e.Setenv("GOSSIP", local(ports[0].gossip))
+			for i, suffix := range []string{"", "2", "3"} {
+				e.Setenv("HTTP"+suffix, local(ports[i].http))
+				e.Setenv("NODE"+suffix, local(ports[i].node))
+				e.Setenv("GOSSIP"+suffix, local(ports[i].gossip))
+			}
 			e.Setenv("REFUSING", refusing)
 			e.Setenv("CLUSTER", shared.addr)
 			e.Setenv("ROOT", rootToken)

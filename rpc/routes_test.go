@@ -33,37 +33,132 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 }
 
-// Every route is refused without a token, with a token that is not known, and to every role that does not include one
-// of its own; the others get past the door.
-func TestEveryRouteForEveryRole(t *testing.T) {
+// whoMay is the contract's column "role", written down again: a route that is not in it, or is let in by another role,
+// fails. worker: the body decides whether it is a factory's call or an operator's.
+var whoMay = map[string]string{
+	"POST /fleet/jobs":                     "submitter",
+	"POST /fleet/jobs/batch":               "submitter",
+	"GET /fleet/jobs":                      "reader",
+	"GET /fleet/jobs/{id}":                 "reader",
+	"PATCH /fleet/jobs/{id}":               "worker",
+	"POST /fleet/jobs/{id}/cancel":         "submitter",
+	"POST /fleet/jobs/{id}/requeue":        "operator",
+	"GET /fleet/jobs/{id}/why":             "reader",
+	"POST /fleet/claim":                    "factory",
+	"POST /fleet/claim/batch":              "factory",
+	"POST /fleet/reports":                  "factory",
+	"GET /fleet/jobs/{id}/lease":           "reader",
+	"POST /fleet/jobs/{id}/lease/renew":    "factory",
+	"POST /fleet/jobs/{id}/lease/release":  "factory",
+	"POST /fleet/factories/heartbeat":      "factory",
+	"GET /fleet/factories":                 "reader",
+	"GET /fleet/factories/{factoryId}":     "reader",
+	"GET /fleet/jobs/{id}/runs":            "reader",
+	"GET /fleet/jobs/{id}/events":          "reader",
+	"POST /fleet/jobs/{id}/events":         "worker",
+	"GET /fleet/jobs/{id}/artifacts":       "reader",
+	"POST /fleet/jobs/{id}/artifacts":      "worker",
+	"GET /fleet/events":                    "reader",
+	"POST /fleet/profiles":                 "operator",
+	"GET /fleet/profiles":                  "reader",
+	"GET /fleet/profiles/{name}":           "reader",
+	"GET /fleet/profiles/{name}/{version}": "reader",
+	"GET /fleet/stats":                     "reader",
+	"GET /cluster/status":                  "admin",
+	"DELETE /cluster/servers/{name}":       "admin",
+	"POST /cluster/leader/transfer":        "admin",
+	"GET /cluster/snapshot":                "admin",
+	"POST /cluster/tokens":                 "admin",
+	"GET /cluster/tokens":                  "admin",
+	"DELETE /cluster/tokens/{id}":          "admin",
+	"GET /livez":                           "",
+	"GET /readyz":                          "",
+	"GET /metrics":                         "",
+	"GET /openapi.json":                    "",
+	"GET /":                                "",
+}
+
+// includes is who may do what a role may: each includes reader, operator includes submitter, admin all.
+var includes = map[string][]fleet.Role{
+	"reader":    {"reader", "submitter", "factory", "operator", "admin"},
+	"submitter": {"submitter", "operator", "admin"},
+	"factory":   {"factory", "admin"},
+	"operator":  {"operator", "admin"},
+	"worker":    {"factory", "operator", "admin"},
+	"admin":     {"admin"},
+}
+
+// Every route is refused without a token and with one that is not known; to every role that may not; to who may, in a
+// product that is not the token's; and, to a token of one product, on the cluster's own routes. All others get past the
+// door, and are told that their body is no JSON.
+func TestEveryRouteForEveryRoleAndProduct(t *testing.T) {
 	c, _ := newClient(t)
-	secrets := map[fleet.Role]string{}
-	for _, role := range fleet.Roles {
-		body := fmt.Sprintf(`{"roles":[%q],"products":[]}`, role)
-		secrets[role] = as[newToken](t, c.call("POST", "/cluster/tokens", body), http.StatusCreated).Secret
+	secret := func(role fleet.Role, products string) string {
+		body := fmt.Sprintf(`{"roles":[%q],"products":%s}`, role, products)
+		return "Bearer " + as[newToken](t, c.call("POST", "/cluster/tokens", body), http.StatusCreated).Secret
 	}
+	anywhere, inP1 := map[fleet.Role]string{}, map[fleet.Role]string{}
+	for _, role := range fleet.Roles {
+		anywhere[role], inP1[role] = secret(role, "[]"), secret(role, `["p1"]`)
+	}
+	rows := 0
 	for _, rt := range c.api.routes() {
-		if rt.open != nil {
+		name := rt.method + " " + rt.path
+		wanted, known := whoMay[name]
+		if !known {
+			t.Errorf("%s is a route that this test does not know", name)
 			continue
 		}
+		rows++
 		path := regexp.MustCompile(`\{\w+\}`).ReplaceAllString(rt.path, "x")
 		body := ""
 		if rt.method != http.MethodGet {
 			body = `{`
 		}
-		c.problem(c.call(rt.method, path, body, "Authorization", ""), fleet.Unauthenticated)
-		for _, bad := range []string{"Bearer nonsense", "Basic cm9vdDpyb290", "Bearer", "Bearer " + newSecret(), "Bearer " + strings.ToUpper(rootToken)} {
-			c.problem(c.call(rt.method, path, body, "Authorization", bad), fleet.Unauthenticated)
+		call := func(token, product string) reply {
+			return c.call(rt.method, path, body, "Authorization", token, "X-Product-Id", product, "Accept", "application/json")
 		}
+		passed := func(r reply) bool { return r.status != http.StatusForbidden && r.status != http.StatusUnauthorized }
+		if wanted == "" {
+			if r := call("", ""); r.status != http.StatusOK {
+				t.Errorf("%s: got %d, want it open", name, r.status)
+			}
+			continue
+		}
+		for _, bad := range []string{
+			"", "Bearer nonsense", "Basic cm9vdDpyb290", "Bearer", "Bearer " + newSecret(), "Bearer " + strings.ToUpper(rootToken),
+			"Bearer " + rootToken + " " + rootToken, "Bearer " + strings.Repeat("x", 60<<10),
+		} {
+			c.problem(call(bad, "p1"), fleet.Unauthenticated)
+		}
+		ofCluster := strings.HasPrefix(rt.path, "/cluster/")
 		for _, role := range fleet.Roles {
-			may := slices.ContainsFunc(rt.roles, role.Includes)
-			r := c.call(rt.method, path, body, "Authorization", "Bearer "+secrets[role], "Accept", "application/json")
-			if !may {
-				c.problem(r, fleet.Forbidden)
-			} else if r.status == http.StatusForbidden || r.status == http.StatusUnauthorized {
-				t.Errorf("%s %s as %s: got %d, want to get past the door", rt.method, path, role, r.status)
+			may := slices.Contains(includes[wanted], role)
+			for _, test := range []struct {
+				token, product string
+				may            bool
+			}{
+				{anywhere[role], "p1", may},
+				{anywhere[role], "p2", may},
+				{inP1[role], "p1", may && !ofCluster},
+				{inP1[role], "", may && !ofCluster},
+				{inP1[role], "p2", false},
+				{inP1[role], "*", false},
+			} {
+				r := call(test.token, test.product)
+				if !test.may {
+					c.problem(r, fleet.Forbidden)
+				} else if !passed(r) {
+					t.Errorf("%s as %s in %q: got %d, want to get past the door", name, role, test.product, r.status)
+				}
 			}
 		}
+		if !passed(call("Bearer "+rootToken, "p1")) {
+			t.Errorf("%s as root: got refused", name)
+		}
+	}
+	if rows != len(whoMay) {
+		t.Errorf("got %d routes, want %d", rows, len(whoMay))
 	}
 }
 

@@ -25,6 +25,9 @@ type resolver interface {
 // realNetwork is TCP, with memberlist's own UDP and TCP for gossip.
 type realNetwork struct{}
 
+// RealNetwork is what a Config without a Network has.
+func RealNetwork() Network { return realNetwork{} }
+
 func (realNetwork) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
 
 func (realNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {

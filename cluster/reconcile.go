@@ -248,10 +248,7 @@ func (m *membership) admit(ctx context.Context, j *joiner, rows map[string]fsm.S
 		m.mu.Unlock()
 		return nil
 	}
-	for _, row := range rows {
-		if row.Name != now.Name || row.Removed {
-			continue
-		}
+	for _, row := range namesakes(now, rows, servers) {
 		if refused := m.replaceable(ctx, j, row, servers); refused != "" {
 			m.mu.Lock()
 			j.refused = refused
@@ -265,11 +262,27 @@ func (m *membership) admit(ctx context.Context, j *joiner, rows map[string]fsm.S
 		return nil // the next rounds remove the old one from the configuration and let the new one in
 	}
 	for _, s := range servers {
-		if row := rows[string(s.ID)]; row.Removed && row.Name == now.Name {
+		if row := rows[string(s.ID)]; row.Removed && (row.Name == now.Name || string(s.Address) == now.NodeAddr) {
 			return nil // one change at a time
 		}
 	}
 	return m.propose(ctx, &fsm.PutServer{Server: rowFor(now)})
+}
+
+// namesakes are the servers that a newcomer may be the new self of: those with its name, and those of the configuration at its address
+// whose names nobody knows, because they were gone before the leader had met them.
+func namesakes(now greeter, rows map[string]fsm.Server, servers []raft.Server) (old []fsm.Server) {
+	for _, row := range rows {
+		if row.Name == now.Name && !row.Removed {
+			old = append(old, row)
+		}
+	}
+	for _, s := range servers {
+		if _, known := rows[string(s.ID)]; !known && string(s.Address) == now.NodeAddr {
+			old = append(old, fsm.Server{ID: string(s.ID), Name: now.Name, NodeAddr: now.NodeAddr})
+		}
+	}
+	return old
 }
 
 // replaceable says why the server that has a newcomer's name can't give way to it; empty if it can.

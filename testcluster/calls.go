@@ -30,9 +30,9 @@ func (c *Cluster) ProposeKeyed(t testing.TB, key string, command fsm.Command) (f
 	deadline := time.Now().Add(patience)
 	for i := 0; ; i++ {
 		m := c.members[i%len(c.members)]
-		if m.node != nil {
+		if node := m.node.Load(); node != nil && m.up() {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			a, err := m.node.Propose(ctx, p)
+			a, err := node.Propose(ctx, p)
 			cancel()
 			switch {
 			case err == nil && a.Err != nil:
@@ -71,11 +71,12 @@ func (c *Cluster) Job(t testing.TB, id string) *fleet.Job {
 	var job *fleet.Job
 	c.Until(t, "job "+id+" can be read", func() bool {
 		for _, m := range c.members {
-			if m.node == nil {
+			node := m.node.Load()
+			if node == nil || !m.up() {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			err := m.node.Read(ctx, 0, 0, func(v fsm.View) { job, _ = v.Job(Product, id) })
+			err := node.Read(ctx, 0, 0, func(v fsm.View) { job, _ = v.Job(Product, id) })
 			cancel()
 			if err == nil {
 				return true

@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +21,7 @@ import (
 // patience bounds every wait of a test. In virtual time it costs nothing.
 const patience = 60 * time.Second
 
-// Cluster is some nodes and what is between them. Its methods are for the test's goroutine.
+// Cluster is some nodes and what is between them. Its methods are for the test's goroutine, but those that can't fail for any.
 type Cluster struct {
 	network *cluster.MemoryNetwork // nil over real sockets
 	members []*member
@@ -29,19 +31,20 @@ type Cluster struct {
 // member is one node, running or not, with what survives it.
 type member struct {
 	config cluster.Config
-	node   *cluster.Node // nil while it is down
+	node   atomic.Pointer[cluster.Node] // nil while it is down
+	server *http.Server
+	gate   *gate
 }
+
+// up reports whether the node runs and is not paused.
+func (m *member) up() bool { return m.node.Load() != nil && m.gate.is(open) }
 
 // Start starts n nodes in memory and waits until they have a leader. The test's end stops them.
 func Start(t testing.TB, n int) *Cluster {
 	t.Helper()
 	c := &Cluster{network: cluster.NewMemoryNetwork()}
-	for i := range n {
-		name := fmt.Sprintf("n%d", i+1)
-		c.add(t, cluster.Config{
-			Name: name, NodeAddr: name + ":8401", GossipAddr: name + ":8402",
-			Network: c.network.Host(name), Storage: cluster.NewMemoryStorage(),
-		}, n)
+	for range n {
+		c.add(t, n)
 	}
 	c.run(t)
 	return c
@@ -52,40 +55,59 @@ func Start(t testing.TB, n int) *Cluster {
 func StartReal(t testing.TB, n int) *Cluster {
 	t.Helper()
 	c := &Cluster{}
-	for i := range n {
-		c.add(t, cluster.Config{Name: fmt.Sprintf("n%d", i+1), NodeAddr: freeAddr(t), GossipAddr: freeAddr(t), SegmentBytes: 1 << 20}, n)
+	for range n {
+		c.add(t, n)
 	}
 	c.run(t)
 	return c
 }
 
-func (c *Cluster) add(t testing.TB, config cluster.Config, expect int) {
-	config.DataDir = filepath.Join(t.TempDir(), config.Name)
-	config.HTTPAddr = config.Name + ":8400"
-	config.BootstrapExpect = expect
-	config.Secret = []byte("a secret of this test")
-	config.Timing = cluster.TimingLocal
-	config.Version = "test"
-	if testing.Verbose() {
-		config.Logger = hclog.New(&hclog.LoggerOptions{Name: config.Name, Level: hclog.Info, Output: logWriter{t}})
+// add adds a node that is down. expect is how many form a new cluster.
+func (c *Cluster) add(t testing.TB, expect int) *member {
+	t.Helper()
+	name := fmt.Sprintf("n%d", len(c.members)+1)
+	m := &member{config: cluster.Config{
+		Name: name, NodeAddr: name + ":8401", GossipAddr: name + ":8402", HTTPAddr: name + ":8400",
+		BootstrapExpect: expect, Secret: []byte(Token), Timing: cluster.TimingLocal, SegmentBytes: 1 << 20, Version: "test",
+	}}
+	if c.network == nil {
+		m.config.NodeAddr, m.config.GossipAddr, m.config.HTTPAddr = freeAddr(t), freeAddr(t), freeAddr(t)
 	}
-	c.members = append(c.members, &member{config: config})
+	if testing.Verbose() {
+		m.config.Logger = hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Info, Output: logWriter{t}})
+	}
+	c.members = append(c.members, m)
+	c.wipe(t, m)
+	return m
+}
+
+// wipe gives a node that is down an empty disk.
+func (c *Cluster) wipe(t testing.TB, m *member) {
+	m.config.DataDir = filepath.Join(t.TempDir(), m.config.Name)
+	if c.network != nil {
+		m.config.Storage = cluster.NewMemoryStorage()
+	}
+}
+
+// join is the gossip addresses of all.
+func (c *Cluster) join() (addrs []string) {
+	for _, m := range c.members {
+		addrs = append(addrs, m.config.GossipAddr)
+	}
+	return addrs
 }
 
 func (c *Cluster) run(t testing.TB) {
 	t.Helper()
-	var join []string
-	for _, m := range c.members {
-		join = append(join, m.config.GossipAddr)
-	}
+	join := c.join()
 	for i, m := range c.members {
 		m.config.Join = join
 		c.Restart(t, i)
 	}
 	t.Cleanup(func() {
-		for _, m := range c.members {
-			if m.node != nil {
-				m.node.Kill()
+		for i, m := range c.members {
+			if m.node.Load() != nil {
+				c.Kill(t, i)
 			}
 		}
 		if virtual() {
@@ -93,9 +115,15 @@ func (c *Cluster) run(t testing.TB) {
 		}
 	})
 	c.Leader(t)
+	c.Ready(t)
+}
+
+// Ready waits until every node that is up is ready: a voter that has caught up and knows a leader.
+func (c *Cluster) Ready(t testing.TB) {
+	t.Helper()
 	c.Until(t, "every node is ready", func() bool {
 		for _, m := range c.members {
-			if m.node.Ready() != nil {
+			if m.up() && m.node.Load().Ready() != nil {
 				return false
 			}
 		}
@@ -106,19 +134,19 @@ func (c *Cluster) run(t testing.TB) {
 // virtual reports whether the caller is in a synctest bubble, by the year in which every bubble's clock starts.
 func virtual() bool { return time.Now().Year() < 2010 }
 
-// Node is the i-th node, nil while it is down.
-func (c *Cluster) Node(i int) *cluster.Node { return c.members[i].node }
+// Node is the i-th node, nil while it is down. Any goroutine may ask.
+func (c *Cluster) Node(i int) *cluster.Node { return c.members[i].node.Load() }
 
 // Size is how many nodes there are, those that are down too.
 func (c *Cluster) Size() int { return len(c.members) }
 
-// Leader waits until a node leads, and returns which.
+// Leader waits until a node leads, and returns which. A paused node doesn't count.
 func (c *Cluster) Leader(t testing.TB) int {
 	t.Helper()
 	leader := -1
 	c.Until(t, "a node leads", func() bool {
 		for i, m := range c.members {
-			if m.node != nil && m.node.IsLeader() {
+			if m.up() && m.node.Load().IsLeader() {
 				leader = i
 				return true
 			}
@@ -128,37 +156,80 @@ func (c *Cluster) Leader(t testing.TB) int {
 	return leader
 }
 
-// Kill stops the i-th node at once. Its disk stays.
+// Kill stops the i-th node at once, as kill -9 does. Its disk stays.
 func (c *Cluster) Kill(t testing.TB, i int) {
 	t.Helper()
 	m := c.members[i]
-	if m.node == nil {
+	node := m.node.Swap(nil)
+	if node == nil {
 		t.Fatalf("node %s is down already", m.config.Name)
 	}
-	m.node.Kill()
-	m.node = nil
+	m.gate.set(gone)
+	_ = m.server.Close()
+	node.Kill()
 }
 
-// Shutdown stops the i-th node as SIGTERM does: it hands leadership over first.
+// Shutdown stops the i-th node as SIGTERM does: it hands leadership over, then finishes what is in flight.
 func (c *Cluster) Shutdown(t testing.TB, i int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := c.members[i].node.Shutdown(ctx); err != nil {
-		t.Fatalf("shutting %s down: %v", c.members[i].config.Name, err)
+	m := c.members[i]
+	node := m.node.Swap(nil)
+	if node == nil {
+		t.Fatalf("node %s is down already", m.config.Name)
 	}
-	c.members[i].node = nil
+	node.Drain(ctx)
+	if err := m.server.Shutdown(ctx); err != nil {
+		t.Fatalf("shutting the API of %s down: %v", m.config.Name, err)
+	}
+	if err := node.Shutdown(ctx); err != nil {
+		t.Fatalf("shutting %s down: %v", m.config.Name, err)
+	}
+	m.gate.set(gone)
 }
 
-// Restart starts the i-th node with what is on its disk.
+// Restart starts the i-th node, which is down, with what is on its disk.
 func (c *Cluster) Restart(t testing.TB, i int) {
 	t.Helper()
 	m := c.members[i]
-	node, err := cluster.Start(m.config)
+	if m.node.Load() != nil {
+		t.Fatalf("node %s is up already", m.config.Name)
+	}
+	m.gate = newGate()
+	config := m.config
+	config.Network = gatedNetwork{c.host(m.config.Name), m.gate}
+	node, err := cluster.Start(config)
 	if err != nil {
 		t.Fatalf("starting %s: %v", m.config.Name, err)
 	}
-	m.node = node
+	m.node.Store(node)
+	c.serve(t, m)
+}
+
+// host is the network as a node sees it.
+func (c *Cluster) host(name string) cluster.Network {
+	if c.network == nil {
+		return cluster.RealNetwork()
+	}
+	return c.network.Host(name)
+}
+
+// Wipe gives the i-th node, which is down, an empty disk: started again it joins as a new server of the same name.
+func (c *Cluster) Wipe(t testing.TB, i int) {
+	t.Helper()
+	if c.members[i].node.Load() != nil {
+		t.Fatalf("node %s is up: kill it first", c.members[i].config.Name)
+	}
+	c.wipe(t, c.members[i])
+}
+
+// Add starts one more node, which joins the cluster, and returns its number.
+func (c *Cluster) Add(t testing.TB) int {
+	t.Helper()
+	c.add(t, 0).config.Join = c.join()
+	c.Restart(t, len(c.members)-1)
+	return len(c.members) - 1
 }
 
 // Partition cuts every link between a node of one group and a node of another. Nodes that are in no group are a group
@@ -205,12 +276,12 @@ func (c *Cluster) Converged(t testing.TB) {
 		var hash [32]byte
 		first := true
 		for _, m := range c.members {
-			if m.node == nil {
+			if !m.up() {
 				continue
 			}
 			var i uint64
-			m.node.View(func(v fsm.View) { i = v.Index() })
-			h := m.node.StateHash()
+			m.node.Load().View(func(v fsm.View) { i = v.Index() })
+			h := m.node.Load().StateHash()
 			if !first && (i != index || h != hash) {
 				return false
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
 )
 
 // reader is somebody who reads a feed live.
@@ -148,4 +150,69 @@ func TestStreamRefusesBadPositions(t *testing.T) {
 	for _, id := range []string{"x", "-1", "1\r\n2", "18446744073709551616"} {
 		c.problem(c.call("GET", "/fleet/events", "", "Accept", "text/event-stream", "Last-Event-ID", id), fleet.Invalid)
 	}
+}
+
+// A reader whose position is older than all that is kept is told of the gap, without an id, and then gets what is kept;
+// one that asks for the oldest kept has no gap.
+func TestStreamTellsOfAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, node := newClient(t)
+		for i := range 3 {
+			job := submitted(t, c, fmt.Sprint("k", i))
+			if i < 2 {
+				c.call("POST", "/fleet/jobs/"+job.ID+"/cancel", "")
+			}
+		}
+		time.Sleep(time.Hour)
+		_, err := node.Propose(t.Context(), fsm.Proposal{
+			Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Reap{Limit: 100, RetentionSeconds: 60},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := as[eventList](t, c.call("GET", "/fleet/events", ""), http.StatusOK).Events
+		if len(kept) != 1 {
+			t.Fatalf("got %d events kept, want that of the job that has not ended", len(kept))
+		}
+		event := fmt.Sprintf("id: %d\nevent: submitted\ndata: {", kept[0].Index)
+		gap := fmt.Sprintf("retry: 2000\n\nevent: gap\ndata: {\"first\":%d}\n\n"+event, kept[0].Index)
+		for _, old := range []*reader{c.stream("?after=1"), c.stream("", "Last-Event-ID", "1")} {
+			if got := old.got(); !strings.HasPrefix(got, gap) {
+				t.Errorf("got %q, want %q first", got, gap)
+			}
+			old.leave()
+			<-old.ended
+		}
+		for _, whole := range []*reader{c.stream("?after=0"), c.stream(fmt.Sprint("?after=", kept[0].Index-1))} {
+			if got := whole.got(); !strings.HasPrefix(got, "retry: 2000\n\n"+event) {
+				t.Errorf("got %q, want no gap, then %q", got, event)
+			}
+			whole.leave()
+			<-whole.ended
+		}
+	})
+}
+
+// A long replay comes whole, in order, in chunks.
+func TestStreamReplaysInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := newClient(t)
+		job := submitted(t, c, "k")
+		text := strings.Repeat("x", 500)
+		for range 2 * streamBatch {
+			c.call("POST", "/fleet/jobs/"+job.ID+"/events", `{"data":{"text":"`+text+`"}}`)
+		}
+		r := c.stream("?after=0")
+		ids := regexp.MustCompile(`(?m)^id: (\d+)$`).FindAllStringSubmatch(r.got(), -1)
+		if len(ids) != 2*streamBatch+1 {
+			t.Fatalf("got %d events, want %d", len(ids), 2*streamBatch+1)
+		}
+		for i, id := range ids {
+			if id[1] != fmt.Sprint(i+1) {
+				t.Fatalf("event %d: got id %s", i, id[1])
+			}
+		}
+		r.leave()
+		<-r.ended
+	})
 }

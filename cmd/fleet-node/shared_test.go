@@ -156,6 +156,12 @@ func TestDevOnce(t *testing.T) {
 			t.Errorf("got %q, want %q in it", out.String(), want)
 		}
 	}
+	environments, _ := filepath.Glob("/proc/[0-9]*/environ") // there are none where the system has no such files
+	for _, path := range environments {
+		if environment, err := os.ReadFile(path); err == nil && bytes.Contains(environment, []byte("TMPDIR="+temp+"\x00")) {
+			t.Errorf("%s: got a process, want none left", filepath.Dir(path))
+		}
+	}
 	for _, dir := range []string{temp, filepath.Join(config, "fleet")} {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("%s: got %v, %v, want nothing left", dir, left, err)

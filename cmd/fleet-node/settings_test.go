@@ -47,8 +47,10 @@ func TestPrecedence(t *testing.T) {
 	for _, s := range settings {
 		sources[s.name] = s.source
 	}
-	want := map[string]string{"name": "flag", "data-dir": "FLEET_DATA_DIR", "config": "FLEET_CONFIG",
-		"log-store": file + ":3", "join": file + ":4", "no-auth": file + ":5"}
+	want := map[string]string{
+		"name": "flag", "data-dir": "FLEET_DATA_DIR", "config": "FLEET_CONFIG",
+		"log-store": file + ":3", "join": file + ":4", "no-auth": file + ":5",
+	}
 	if diff := cmp.Diff(want, sources); diff != "" {
 		t.Errorf("sources (-want +got)\n%s", diff)
 	}

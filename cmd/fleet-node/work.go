@@ -81,8 +81,10 @@ func (w *work) run(ctx context.Context, command []string) error {
 		w.cfg.PassToken = w.token
 	}
 	w.cfg.Output = os.Stdout
-	w.cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "work", Level: hclog.LevelFromString(w.logLevel), Output: os.Stderr,
-		TimeFormat: "15:04:05.000"})
+	w.cfg.Log = hclog.New(&hclog.LoggerOptions{
+		Name: "work", Level: hclog.LevelFromString(w.logLevel), Output: os.Stderr,
+		TimeFormat: "15:04:05.000",
+	})
 	signals := make(chan os.Signal, 3)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)

@@ -30,9 +30,7 @@ func (c *Reap) apply(tx *tx) (Result, error) {
 		} else {
 			tx.st.deadlines.Delete(d)
 		}
-		if d.product != "" {
-			tx.enter(d.product)
-		}
+		tx.enter(d.product)
 		tx.part()
 		tx.meet(d)
 		tx.settle()

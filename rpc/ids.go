@@ -45,7 +45,7 @@ const (
 // newSecret makes the secret of a token.
 func newSecret() string {
 	var b [32]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never returns an error
+	rand.Read(b[:]) // never returns an error
 	body := base62(new(big.Int).SetBytes(b[:]), secretDigits)
 	return secretPrefix + body + secretSum(body)
 }

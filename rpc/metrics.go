@@ -45,6 +45,9 @@ func newMetrics(node Node, r *prometheus.Registry) *metrics {
 			Name: "fleet_sse_clients", Help: "Live readers of feeds on this node.",
 		}),
 	}
+	for _, result := range []string{"claimed", "empty", "refused"} {
+		m.claims.WithLabelValues(result) // a counter that appears with its first event hides that one from rates
+	}
 	r.MustRegister(m.requests, m.durations, m.claims, m.claimWait, m.sseClients, &stateCollector{node})
 	return m
 }

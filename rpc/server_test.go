@@ -85,7 +85,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, _ := newClient(t)
 				conn := serving(t, client.api).dial()
-				defer conn.Close() //nolint:errcheck // the test is over
+				defer conn.Close()
 				began := time.Now()
 				if _, err := io.WriteString(conn, c.request); err != nil {
 					t.Fatal(err)
@@ -107,7 +107,7 @@ func TestWaitingClaimOutlivesTheTimeForItsBody(t *testing.T) {
 		node.waits = true
 		answering(node, &fleet.Claim{})
 		conn := serving(t, client.api).dial()
-		defer conn.Close() //nolint:errcheck // the test is over
+		defer conn.Close()
 		began := time.Now()
 		body := `{"factoryId":"f1","waitSeconds":60}`
 		if _, err := fmt.Fprintf(conn, "POST /fleet/claim HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s", authorized, len(body), body); err != nil {

@@ -37,7 +37,7 @@ func testAll(m *testing.M) int {
 	for name, value := range map[string]string{ // what a factory may find in its own environment
 		"MY_TOKEN": "hunter2-hunter2", "FLEET_TOKEN": rootToken, "FLEET_PARENT_ID": "inherited", "TRACEPARENT": "inherited", "PLAIN": "passed on",
 	} {
-		os.Setenv(name, value) //nolint:usetesting // there is no t yet, and the tests run at once
+		os.Setenv(name, value)
 	}
 	dir, err := os.MkdirTemp("", "fleet-worker-test-")
 	if err != nil {

@@ -76,8 +76,10 @@ func TestLostLeaseStopsAndReportsNothing(t *testing.T) {
 			}
 			s.mend()
 		}},
-		{name: "budget", word: "budget_exceeded", stage: fleet.Failed, budget: fleet.Budget{Tokens: new(int64(10))},
-			status: `{"insights":{"tokensIn":11}}`, take: func(*shop, string) {}},
+		{
+			name: "budget", word: "budget_exceeded", stage: fleet.Failed, budget: fleet.Budget{Tokens: new(int64(10))},
+			status: `{"insights":{"tokensIn":11}}`, take: func(*shop, string) {},
+		},
 		{name: "timeout", word: "timeout", stage: fleet.Failed, budget: fleet.Budget{Wall: new(int64(1))}, take: func(*shop, string) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

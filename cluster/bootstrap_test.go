@@ -32,8 +32,10 @@ type founder struct {
 // found starts a node that looks for its cluster.
 func found(t *testing.T, n *MemoryNetwork, dir, name string, expect int, join ...string) *founder {
 	t.Helper()
-	cfg, err := Config{Name: name, DataDir: dir, NodeAddr: name + ":8401", GossipAddr: name + ":8402", Join: join, BootstrapExpect: expect,
-		Secret: []byte("s"), Timing: TimingLocal, Network: n.Host(name)}.withDefaults()
+	cfg, err := Config{
+		Name: name, DataDir: dir, NodeAddr: name + ":8401", GossipAddr: name + ":8402", Join: join, BootstrapExpect: expect,
+		Secret: []byte("s"), Timing: TimingLocal, Network: n.Host(name),
+	}.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,8 +51,10 @@ func found(t *testing.T, n *MemoryNetwork, dir, name string, expect int, join ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &founder{done: make(chan struct{}), membership: &membership{cfg: &cfg, dir: d, transport: tr, gossip: g,
-		raft: func() *raft.Raft { return nil }, view: fsm.New().View, stamp: func() (fleet.Time, bool) { return 0, false }, log: hclog.NewNullLogger(), stop: func(err error) { t.Error(err) }}}
+	f := &founder{done: make(chan struct{}), membership: &membership{
+		cfg: &cfg, dir: d, transport: tr, gossip: g,
+		raft: func() *raft.Raft { return nil }, view: fsm.New().View, stamp: func() (fleet.Time, bool) { return 0, false }, log: hclog.NewNullLogger(), stop: func(err error) { t.Error(err) },
+	}}
 	f.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	f.end = cancel

@@ -4,6 +4,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -95,3 +97,56 @@ type Stores struct {
 type Clock interface {
 	Now() time.Time
 }
+
+// withDefaults fills zeros and refuses nonsense, naming the field.
+func (cfg Config) withDefaults() (Config, error) {
+	for _, f := range []struct{ name, value string }{{"Name", cfg.Name}, {"DataDir", cfg.DataDir}, {"NodeAddr", cfg.NodeAddr}, {"GossipAddr", cfg.GossipAddr}} {
+		if f.value == "" {
+			return cfg, fmt.Errorf("cluster: Config.%s is required", f.name)
+		}
+	}
+	if len(cfg.Secret) == 0 {
+		return cfg, errors.New("cluster: Config.Secret is required: every node of a cluster has the same")
+	}
+	if cfg.BootstrapExpect < 0 {
+		return cfg, errors.New("cluster: Config.BootstrapExpect can't be negative")
+	}
+	switch cfg.Timing {
+	case "":
+		cfg.Timing = TimingLAN
+	case TimingLocal, TimingLAN, TimingWAN:
+	default:
+		return cfg, fmt.Errorf("cluster: Config.Timing is %q; it is one of local, lan, wan", cfg.Timing)
+	}
+	switch cfg.LogStore {
+	case "":
+		cfg.LogStore = "wal"
+	case "wal", "boltdb":
+	default:
+		return cfg, fmt.Errorf("cluster: Config.LogStore is %q; it is wal or boltdb", cfg.LogStore)
+	}
+	if cfg.SegmentBytes == 0 {
+		cfg.SegmentBytes = 64 << 20
+	}
+	if cfg.Retention == 0 {
+		cfg.Retention = 30 * 24 * time.Hour
+	}
+	if cfg.SnapshotBytes == 0 {
+		cfg.SnapshotBytes = 64 << 20
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.Network == nil {
+		cfg.Network = realNetwork{}
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = systemClock{}
+	}
+	return cfg, nil
+}
+
+// systemClock is this machine's.
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }

@@ -101,7 +101,7 @@ func wholeOrError(cfg *Config, last uint64) error {
 	}
 	defer s.Close()
 	if got, err := s.Log.LastIndex(); err != nil || got != last {
-		return fmt.Errorf("the log ends at %d, %v", got, err)
+		return fmt.Errorf("the log ends at %d, %w", got, err)
 	}
 	for i := uint64(1); i <= last; i++ {
 		var l raft.Log

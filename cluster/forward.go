@@ -105,7 +105,7 @@ func (fw *forwarder) send(to target, group []*pending) {
 		}
 	}
 	var id frameID
-	rand.Read(id[:]) //nolint:errcheck // crypto/rand.Read never returns an error
+	rand.Read(id[:]) // never fails
 	payload, count, err := encodeProposals(id, to.term, group)
 	if err != nil {
 		fw.node.log.Error("encoding a proposal", "error", err)

@@ -128,8 +128,10 @@ func (t *transport) serveHello(conn net.Conn, p peer) {
 // greeter is who this node is.
 func (t *transport) greeter() greeter {
 	id := t.dir.identity()
-	g := greeter{ServerID: id.ServerID, Name: t.cfg.Name, NodeAddr: t.advertised(), HTTPAddr: t.cfg.HTTPAddr, Version: t.cfg.Version,
-		Level: fsm.FormatVersion, ClusterID: id.ClusterID, Promised: id.Promised, Minter: id.Minter, Discarded: id.Removed}
+	g := greeter{
+		ServerID: id.ServerID, Name: t.cfg.Name, NodeAddr: t.advertised(), HTTPAddr: t.cfg.HTTPAddr, Version: t.cfg.Version,
+		Level: fsm.FormatVersion, ClusterID: id.ClusterID, Promised: id.Promised, Minter: id.Minter, Discarded: id.Removed,
+	}
 	if id.ClusterID == "" {
 		g.Expect = t.cfg.BootstrapExpect
 	}

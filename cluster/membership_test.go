@@ -133,8 +133,10 @@ func TestTwoServersWithOneNameAreRefused(t *testing.T) {
 		n := NewMemoryNetwork()
 		nodes := threeMembers(t, n)
 		taken := nodes[2]
-		cfg := Config{Name: taken.Name(), DataDir: t.TempDir(), Join: three, NodeAddr: "x:8401", GossipAddr: "x:8402", Secret: []byte("s"),
-			Timing: TimingLocal, Network: n.Host("x"), Storage: NewMemoryStorage()}
+		cfg := Config{
+			Name: taken.Name(), DataDir: t.TempDir(), Join: three, NodeAddr: "x:8401", GossipAddr: "x:8402", Secret: []byte("s"),
+			Timing: TimingLocal, Network: n.Host("x"), Storage: NewMemoryStorage(),
+		}
 		second, err := Start(cfg)
 		if err != nil {
 			t.Fatal(err)

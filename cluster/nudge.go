@@ -89,7 +89,7 @@ func (nu *nudger) send(id raft.ServerID, at commitPoint) {
 	own := t.EncodePeer(raft.ServerID(nu.node.id), t.LocalAddr())
 	request := &raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(nu.node.id), Addr: own},
-		Term:      at.term, Leader: own, PrevLogEntry: at.index, PrevLogTerm: at.term, LeaderCommitIndex: at.index,
+		Term:      at.term, PrevLogEntry: at.index, PrevLogTerm: at.term, LeaderCommitIndex: at.index,
 	}
 	var reply raft.AppendEntriesResponse
 	_ = t.AppendEntries(id, "", request, &reply) // raft does the same soon, and judges its answer

@@ -247,7 +247,7 @@ func (n *Node) commit(group []*pending) error {
 
 // replicate puts one entry into the log and waits for its answers. The error is errNotProposed or wraps errUnknown.
 func (n *Node) replicate(head *envelope, e *fsm.Entry) ([]fsm.Answer, error) {
-	rand.Read(e.Group[:]) //nolint:errcheck // crypto/rand.Read never returns an error
+	rand.Read(e.Group[:]) // never fails
 	body, err := fsm.EncodeEntry(e)
 	if err != nil {
 		n.log.Error("encoding an entry", "error", err)

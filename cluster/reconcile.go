@@ -248,7 +248,8 @@ func (m *membership) admit(ctx context.Context, j *joiner, rows map[string]fsm.S
 		m.mu.Unlock()
 		return nil
 	}
-	for _, row := range namesakes(now, rows, servers) {
+	if old := namesakes(now, rows, servers); len(old) > 0 { // one after the other
+		row := old[0]
 		if refused := m.replaceable(ctx, j, row, servers); refused != "" {
 			m.mu.Lock()
 			j.refused = refused

@@ -3,12 +3,10 @@ package cluster
 // This file is the node port: mutual TLS, who may speak on it, and whether that is Raft, forwarding or a greeting.
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -66,8 +64,10 @@ func newTransport(cfg *Config, dir *dataDir, log hclog.Logger) (*transport, erro
 	if err != nil {
 		return nil, err
 	}
-	t := &transport{cfg: cfg, dir: dir, log: log.Named("transport"), keys: keys, id: dir.identity().ServerID,
-		greeted: map[string]string{}, conns: map[net.Conn]struct{}{}, handshaking: map[string]int{}}
+	t := &transport{
+		cfg: cfg, dir: dir, log: log.Named("transport"), keys: keys, id: dir.identity().ServerID,
+		greeted: map[string]string{}, conns: map[net.Conn]struct{}{}, handshaking: map[string]int{},
+	}
 	if t.cert, err = keys.certificate(peer{id: t.id}); err != nil {
 		return nil, err
 	}
@@ -328,172 +328,4 @@ func (t *transport) serveStream(conn net.Conn, p peer) {
 	case <-t.layer.done:
 		_ = conn.Close()
 	}
-}
-
-// dialTLS opens a connection and shakes hands, until ctx ends.
-func (t *transport) dialTLS(ctx context.Context, protocol, wantID, addr string) (net.Conn, peer, error) {
-	raw, err := t.cfg.Network.Dial(ctx, addr)
-	if err != nil {
-		return nil, peer{}, err
-	}
-	held, err := t.hold(raw)
-	if err != nil {
-		return nil, peer{}, err
-	}
-	config, _ := t.tlsConfig(wantID)
-	config.NextProtos = []string{protocol}
-	conn := tls.Client(held, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = held.Close()
-		return nil, peer{}, fmt.Errorf("shaking hands with %s: %w", addr, err)
-	}
-	cs := conn.ConnectionState()
-	p, err := t.keys.judge(&cs)
-	if err != nil {
-		_ = held.Close()
-		return nil, peer{}, err
-	}
-	return conn, p, nil
-}
-
-// dialStream opens a stream to exactly that server: where it was last met, then where Raft's configuration has it.
-func (t *transport) dialStream(ctx context.Context, kind byte, id raft.ServerID, addr string) (net.Conn, error) {
-	addrs := []string{t.metAt(string(id)), bareAddr(addr)}
-	if addrs[0] == addrs[1] || addrs[0] == "" {
-		addrs = addrs[1:]
-	}
-	var errs []error
-	for i, addr := range addrs {
-		ctx, cancel := share(ctx, len(addrs)-i)
-		conn, err := t.openStream(ctx, kind, id, addr)
-		cancel()
-		if err == nil {
-			return conn, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
-}
-
-func (t *transport) openStream(ctx context.Context, kind byte, id raft.ServerID, addr string) (net.Conn, error) {
-	conn, _, err := t.dialTLS(ctx, protocolNode, string(id), addr)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	answer := [1]byte{kind}
-	_, err = conn.Write(answer[:])
-	if err == nil {
-		_, err = conn.Read(answer[:])
-	}
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err == nil && answer[0] != kind {
-		err = errors.New("it took the stream for another")
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("opening a stream to server %s at %s: %w", id, addr, err)
-	}
-	return conn, nil
-}
-
-// share gives an attempt its part of the time that is left for n of them.
-func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok || n == 1 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(n))
-}
-
-// dialForward opens a forwarding stream to a server.
-func (t *transport) dialForward(ctx context.Context, id raft.ServerID, addr string) (net.Conn, error) {
-	return t.dialStream(ctx, streamForward, id, addr)
-}
-
-// ServerAddr names a server to Raft as id@host:port: the id, because Dial must know whom it means, and because connections are
-// pooled by this text.
-func (t *transport) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
-	t.mu.Lock()
-	configured, met := t.configured, t.greeted[string(id)]
-	t.mu.Unlock()
-	addr := ""
-	switch {
-	case string(id) == t.id:
-		addr = t.advertised()
-	case configured != nil:
-		addr = string(configured(id))
-	}
-	if addr == "" {
-		addr = met
-	}
-	if addr == "" {
-		return "", fmt.Errorf("no address of server %s is known", id)
-	}
-	return raft.ServerAddress(string(id) + "@" + bareAddr(addr)), nil
-}
-
-// bareAddr is an address without the server id that Raft may have been given with it.
-func bareAddr(addr string) string { return addr[strings.LastIndexByte(addr, '@')+1:] }
-
-// raftLayer is the node port as Raft sees it.
-type raftLayer struct {
-	transport *transport
-	accept    chan net.Conn
-	once      sync.Once
-	done      chan struct{}
-}
-
-func (l *raftLayer) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.accept:
-		return conn, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *raftLayer) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *raftLayer) Addr() net.Addr { return advertisedAddr(l.transport.advertised()) }
-
-// Dial refuses an address without a server id: Raft falls back to one when it knows no better.
-func (l *raftLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	id, host, ok := strings.Cut(string(addr), "@")
-	if !ok || id == "" {
-		return nil, fmt.Errorf("address %s does not say which server is meant", addr)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, handshakeWait))
-	defer cancel()
-	return l.transport.dialStream(ctx, streamRaft, raft.ServerID(id), host)
-}
-
-type advertisedAddr string
-
-func (advertisedAddr) Network() string  { return "tcp" }
-func (a advertisedAddr) String() string { return string(a) }
-
-// seldom lets a message through once in a while, so that what repeats does not fill the log.
-type seldom struct {
-	mu   sync.Mutex // guards last
-	last map[string]time.Time
-}
-
-func (s *seldom) allow(what string, every time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	if last, ok := s.last[what]; ok && now.Sub(last) < every {
-		return false
-	}
-	if s.last == nil || len(s.last) >= 1000 {
-		s.last = map[string]time.Time{}
-	}
-	s.last[what] = now
-	return true
 }

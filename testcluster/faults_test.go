@@ -52,8 +52,10 @@ func (w *writers) run(writer int) {
 		s.Normalize()
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		began := time.Now()
-		a, err := node.Propose(ctx, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot},
-			Command: &fsm.Submit{ProductID: testcluster.Product, JobID: id, Submission: s}})
+		a, err := node.Propose(ctx, fsm.Proposal{
+			Caller:  fsm.Caller{Actor: fsm.ActorRoot},
+			Command: &fsm.Submit{ProductID: testcluster.Product, JobID: id, Submission: s},
+		})
 		cancel()
 		if err == nil && a.Err != nil {
 			err = a.Err

@@ -254,13 +254,17 @@ func (s job) expire(c Call) []outcome {
 }
 
 func (s job) release(c Call) []outcome {
+	var all []outcome
+	if s.ask.Wall { // it may have been late, and the reaper later still
+		all = forgiving(s.fence().end(fleet.Failed, "budget_exceeded"))
+	}
 	s.losses, s.reason = 0, anything
 	if s.stage == fleet.Review || s.stage == fleet.Testing { // parked
-		return []outcome{moved(s.closed())}
+		return append(all, moved(s.closed()))
 	}
 	s = s.back()
 	s.waits = s.waits || c.Delay
-	return []outcome{moved(s)}
+	return append(all, moved(s))
 }
 
 // patch is what the holder reports.
@@ -292,14 +296,9 @@ func (s job) patch(c Call) []outcome {
 	}
 	var all []outcome
 	overspent := s.ask.Tokens >= 0 && s.spent+s.in+s.out > s.ask.Tokens || s.ask.USD >= 0 && s.spentUSD+s.usd > s.ask.USD
-	if overspent { // whether the stage of the same report still counts is not said, nor whether its losses do
-		over := s.fence().end(fleet.Failed, "budget_exceeded")
-		all = append(all, moved(over))
-		if over.losses > 0 {
-			over.losses = 0
-			all = append(all, moved(over))
-		}
-		if c.Stage != fleet.Shipped && c.Stage != fleet.Failed {
+	if overspent || s.ask.Wall { // whether the stage of the same report still counts is not said, nor whether its losses do
+		all = forgiving(s.fence().end(fleet.Failed, "budget_exceeded"))
+		if overspent && c.Stage != fleet.Shipped && c.Stage != fleet.Failed {
 			return all
 		}
 	}

@@ -444,11 +444,12 @@ type tally struct {
 // judge runs a scenario and checks everything.
 func (s scenario) judge(t *testing.T, total *tally) {
 	var r *run
+	var lasted time.Duration
 	began := time.Now()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		r = s.play(t)
-		total.lasted += time.Since(start)
+		lasted = time.Since(start)
 	})
 	if t.Failed() {
 		return
@@ -475,6 +476,9 @@ func (s scenario) judge(t *testing.T, total *tally) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	total.mu.Lock()
+	defer total.mu.Unlock()
+	total.lasted += lasted
 	total.calls += all
 	total.unknown += unknown
 	total.nothing += nothing
@@ -508,6 +512,20 @@ func seeds(t *testing.T, n uint64) (all []uint64) {
 	return all
 }
 
+// forSeeds runs a test for each seed, as many at once as there are cores. A failure is named by what replays it alone.
+func forSeeds(t *testing.T, n uint64, test func(t *testing.T, seed uint64, total *tally)) {
+	total, began := &tally{faults: map[string]int{}}, time.Now()
+	t.Run("seeds", func(t *testing.T) {
+		for _, seed := range seeds(t, n) {
+			t.Run(fmt.Sprintf("FLEET_SEED=%d", seed), func(t *testing.T) {
+				t.Parallel()
+				test(t, seed, total)
+			})
+		}
+	})
+	total.report(t, began)
+}
+
 func (total *tally) report(t *testing.T, began time.Time) {
 	faults := 0
 	for _, n := range total.faults {
@@ -533,28 +551,18 @@ func (total *tally) report(t *testing.T, began time.Time) {
 
 // Nothing is lost and nobody fenced wrongly, whatever happens to the nodes and to what is between them.
 func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
-	total, began := &tally{faults: map[string]int{}}, time.Now()
-	for _, seed := range seeds(t, 6) {
-		t.Run(fmt.Sprintf("FLEET_SEED=%d", seed), func(t *testing.T) {
-			scenario{
-				seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: 20 * time.Minute, calls: 1, faults: true, load: newLoad(),
-			}.judge(t, total)
-		})
-	}
-	total.report(t, began)
+	forSeeds(t, 4, func(t *testing.T, seed uint64, total *tally) {
+		scenario{
+			seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: 15 * time.Minute, calls: 1, faults: true, load: newLoad(),
+		}.judge(t, total)
+	})
 }
 
 // What spans jobs, order, seats and deps, is as if calls happened one after the other.
 func TestProductIsLinearizableUnderFaults(t *testing.T) {
-	total, began := &tally{faults: map[string]int{}}, time.Now()
-	for _, seed := range seeds(t, 12) {
-		t.Run(fmt.Sprintf("FLEET_SEED=%d", seed), func(t *testing.T) {
-			l := newLoad()
-			l.plain, l.jobsMax = true, 6
-			scenario{
-				seed: seed, nodes: 3, clients: 4, lasts: time.Hour, calls: 1, faults: true, load: l, maxCalls: 130,
-			}.judge(t, total)
-		})
-	}
-	total.report(t, began)
+	forSeeds(t, 12, func(t *testing.T, seed uint64, total *tally) {
+		l := newLoad()
+		l.plain, l.jobsMax = true, 6
+		scenario{seed: seed, nodes: 3, clients: 4, lasts: time.Hour, calls: 1, faults: true, load: l, maxCalls: 130}.judge(t, total)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -53,7 +54,7 @@ type Config struct {
 // API answers HTTP requests. All methods may be called at once.
 type API struct {
 	node     Node
-	rootHash *[sha256.Size]byte // nil: no root token
+	rootHash atomic.Pointer[[sha256.Size]byte] // nil: no root token
 	noAuth   bool
 	log      hclog.Logger
 	metrics  *metrics
@@ -70,13 +71,20 @@ func New(cfg Config) *API {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
 	a := &API{node: cfg.Node, noAuth: cfg.NoAuth, log: cfg.Logger, ids: newIDSource()}
-	if len(cfg.RootToken) > 0 {
-		hash := sha256.Sum256(cfg.RootToken)
-		a.rootHash = &hash
-	}
+	a.SetRootToken(cfg.RootToken)
 	a.metrics = newMetrics(cfg.Node, cfg.Metrics)
 	a.router = a.newRouter()
 	return a
+}
+
+// SetRootToken replaces the secret that may do all, for every call from now on. Empty: there is none.
+func (a *API) SetRootToken(secret []byte) {
+	if len(secret) == 0 {
+		a.rootHash.Store(nil)
+		return
+	}
+	hash := sha256.Sum256(secret)
+	a.rootHash.Store(&hash)
 }
 
 // ServeHTTP answers one request.

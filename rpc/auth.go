@@ -28,7 +28,7 @@ func (a *API) authenticate(ctx context.Context, r *http.Request) (fsm.Caller, []
 		return fsm.Caller{}, nil, err
 	}
 	hash := sha256.Sum256([]byte(secret))
-	if a.rootHash != nil && subtle.ConstantTimeCompare(hash[:], a.rootHash[:]) == 1 {
+	if root := a.rootHash.Load(); root != nil && subtle.ConstantTimeCompare(hash[:], root[:]) == 1 {
 		return fsm.Caller{Actor: fsm.ActorRoot}, nil, nil
 	}
 	var token *fleet.Token

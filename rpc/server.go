@@ -40,6 +40,7 @@ type ServerConfig struct {
 type Server struct {
 	http     http.Server
 	listener net.Listener
+	pair     *keyPair // nil: no TLS
 }
 
 // Listen opens the address, so that a port that is taken is an error now. Call Serve next.
@@ -50,22 +51,23 @@ func Listen(cfg ServerConfig) (*Server, error) {
 	if (cfg.CertFile == "") != (cfg.KeyFile == "") {
 		return nil, errors.New("rpc: ServerConfig.CertFile and KeyFile go together")
 	}
-	var tlsConfig *tls.Config
+	var pair *keyPair
 	if cfg.CertFile != "" {
-		pair := &keyPair{cert: cfg.CertFile, key: cfg.KeyFile, log: cfg.Logger}
+		pair = &keyPair{cert: cfg.CertFile, key: cfg.KeyFile, log: cfg.Logger}
 		if err := pair.load(); err != nil {
 			return nil, fmt.Errorf("loading the TLS certificate: %w", err)
 		}
-		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.certificate}
 	}
 	listener, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for HTTP: %w", err)
 	}
-	if tlsConfig != nil {
-		listener = tls.NewListener(listener, tlsConfig)
+	if pair != nil {
+		listener = tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.certificate})
 	}
-	return newServer(cfg, listener), nil
+	s := newServer(cfg, listener)
+	s.pair = pair
+	return s, nil
 }
 
 func newServer(cfg ServerConfig, listener net.Listener) *Server {
@@ -84,6 +86,15 @@ func newServer(cfg ServerConfig, listener net.Listener) *Server {
 
 // Addr is the address that the server listens on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Reload reads the certificate's files again now, if they changed; else that is done within a minute. After an error the
+// old certificate stays.
+func (s *Server) Reload() error {
+	if s.pair == nil {
+		return nil
+	}
+	return s.pair.load()
+}
 
 // Serve answers until Shutdown. It returns nil then.
 func (s *Server) Serve() error {

@@ -79,7 +79,7 @@ func (a *agent) run(ctx context.Context, log hclog.Logger, settings []setting) e
 
 	// HTTP listens before the node starts: a taken port or a bad certificate must not leave a founded cluster behind.
 	httpLog := log.ResetNamed("http")
-	var api http.Handler // set before the server serves
+	var api *rpc.API // set before the server serves
 	server, err := rpc.Listen(rpc.ServerConfig{
 		Addr: a.httpAddr, CertFile: a.tlsCertFile, KeyFile: a.tlsKeyFile, Logger: httpLog,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { api.ServeHTTP(w, r) }),
@@ -101,7 +101,7 @@ func (a *agent) run(ctx context.Context, log hclog.Logger, settings []setting) e
 		select {
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				a.reload(log)
+				a.reload(log, api, server)
 				continue
 			}
 			log.Info("stopping", "signal", s.String())
@@ -180,16 +180,26 @@ func (a *agent) banner(log hclog.Logger, addr string, settings []setting) {
 	}
 }
 
-// reload takes over what may change while the node runs: the log level, of environment or file. Certificates are read
-// again by themselves.
-func (a *agent) reload(log hclog.Logger) {
-	level, err := a.currentLogLevel()
-	if err != nil {
+// reload takes over what may change while the node runs: the log level, the root token that HTTP accepts, and the
+// certificate. What can't be read stays as it was. The secret between nodes, which comes from the root token unless it has
+// a file of its own, stays until a restart.
+func (a *agent) reload(log hclog.Logger, api *rpc.API, server *rpc.Server) {
+	if level, err := a.currentLogLevel(); err != nil {
 		log.Error("the log level stays", "error", err)
-		return
+	} else {
+		log.SetLevel(hclog.LevelFromString(level))
 	}
-	log.SetLevel(hclog.LevelFromString(level))
-	log.Info("read again", "logLevel", level, "unchanged until a restart", "everything else")
+	if a.rootTokenFile != "" && !a.noAuth {
+		if token, err := readSecret("root-token-file", a.rootTokenFile); err != nil {
+			log.Error("the root token stays", "error", err)
+		} else {
+			api.SetRootToken(token)
+		}
+	}
+	if err := server.Reload(); err != nil {
+		log.Error("the TLS certificate stays", "error", err)
+	}
+	log.Info("read the log level, the root token's file and the certificate again; all else needs a restart", "logLevel", log.GetLevel().String())
 }
 
 // newRegistry takes this process's metrics, Raft's own among them.

@@ -551,16 +551,16 @@ func (total *tally) report(t *testing.T, began time.Time) {
 
 // Nothing is lost and nobody fenced wrongly, whatever happens to the nodes and to what is between them.
 func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
-	forSeeds(t, 4, func(t *testing.T, seed uint64, total *tally) {
+	forSeeds(t, 3, func(t *testing.T, seed uint64, total *tally) {
 		scenario{
-			seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: 15 * time.Minute, calls: 1, faults: true, load: newLoad(),
+			seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: 10 * time.Minute, calls: 1, faults: true, load: newLoad(),
 		}.judge(t, total)
 	})
 }
 
 // What spans jobs, order, seats and deps, is as if calls happened one after the other.
 func TestProductIsLinearizableUnderFaults(t *testing.T) {
-	forSeeds(t, 12, func(t *testing.T, seed uint64, total *tally) {
+	forSeeds(t, 8, func(t *testing.T, seed uint64, total *tally) {
 		l := newLoad()
 		l.plain, l.jobsMax = true, 6
 		scenario{seed: seed, nodes: 3, clients: 4, lasts: time.Hour, calls: 1, faults: true, load: l, maxCalls: 130}.judge(t, total)

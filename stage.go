@@ -114,6 +114,11 @@ const (
 	OutcomeBudgetExceeded Outcome = "budget_exceeded"
 )
 
+// Outcomes are all of them.
+var Outcomes = [...]Outcome{
+	OutcomeShipped, OutcomeFailed, OutcomeReleased, OutcomeParked, OutcomeLeaseExpired, OutcomeCancelled, OutcomeBudgetExceeded,
+}
+
 // EventType names what happened to a job.
 type EventType string
 
@@ -138,3 +143,10 @@ const (
 	EventArtifactAdded   EventType = "artifact_added"
 	EventComment         EventType = "comment"
 )
+
+// EventTypes are all of them.
+var EventTypes = [...]EventType{
+	EventSubmitted, EventSuperseded, EventBlocked, EventUnblocked, EventClaimed, EventStageChanged, EventCheckpointSaved, EventReleased,
+	EventLeaseExpired, EventRetryScheduled, EventFailed, EventDeadLettered, EventShipped, EventCancelled, EventRequeued,
+	EventBudgetExceeded, EventArtifactAdded, EventComment,
+}

@@ -15,7 +15,6 @@ const grace = 60
 func (tx *tx) grant(id, factoryID string, seconds int64) fleet.Claim {
 	st, p := tx.st, tx.p
 	r := tx.edit(id)
-	st.tally.claimWait += st.now.Sub(r.job.QueuedAt)
 	tx.setStage(r, fleet.Assigned)
 	j, l := tx.editJob(r), tx.editLease(r)
 	j.LeaseEpoch++
@@ -141,6 +140,7 @@ func (tx *tx) endLease(r *record, status fleet.LeaseStatus, outcome fleet.Outcom
 	run := tx.editRun(r)
 	run.EndedAt, run.Outcome, run.Reason = tx.st.now, outcome, reason
 	r.totals.held += run.EndedAt - run.StartedAt
+	tx.st.tally.closed(run)
 	l := tx.editLease(r)
 	tx.p.held.Delete(edge{l.HolderFactoryID, r.seq, r.job.ID})
 	if _, ok := tx.p.factories.Get(l.HolderFactoryID); ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -136,8 +137,11 @@ func TestStatsAndTotals(t *testing.T) {
 	}
 	c.now = c.now.Add(5)
 	c.must("", &Claim{ProductID: "p", FactoryID: "f", LeaseSeconds: 60})
-	one := uint64(1)
-	c.must("", &Patch{ProductID: "p", JobID: "j0", Report: fleet.Report{LeaseEpoch: &one, Stage: fleet.Shipped}})
+	one, in, usd := uint64(1), int64(70), fleet.USD(25e8)
+	c.now = c.now.Add(8) // the run takes 8 s
+	c.must("", &Patch{ProductID: "p", JobID: "j0", Report: fleet.Report{
+		LeaseEpoch: &one, Stage: fleet.Shipped, Insights: &fleet.Insights{TokensIn: &in, CostUSD: &usd},
+	}})
 	c.must("", &Claim{ProductID: "p", FactoryID: "f", LeaseSeconds: 60})
 	if a := c.propose("", &Renew{ProductID: "p", JobID: "j1", LeaseEpoch: 7}); a.Err == nil {
 		t.Fatal("a stale epoch was accepted")
@@ -147,8 +151,8 @@ func TestStatsAndTotals(t *testing.T) {
 		if s.Stages[fleet.Queued] != 1 || s.Stages[fleet.Assigned] != 1 || s.Stages[fleet.Shipped] != 1 || len(s.Stages) != len(fleet.Stages) {
 			t.Errorf("got stages %v, want one each of queued, assigned and shipped", s.Stages)
 		}
-		if s.OldestQueuedSeconds == nil || *s.OldestQueuedSeconds != 15 || s.ShippedLastHour != 1 || s.Factories[fleet.HealthOK] != 1 {
-			t.Errorf("got %+v, want 15 s, 1 shipped, 1 factory", s)
+		if s.OldestQueuedSeconds == nil || *s.OldestQueuedSeconds != 23 || s.ShippedLastHour != 1 || s.Factories[fleet.HealthOK] != 1 {
+			t.Errorf("got %+v, want 23 s, 1 shipped, 1 factory", s)
 		}
 		if s := v.Stats("p", c.now.Add(7200)); s.ShippedLastHour != 0 {
 			t.Errorf("two hours later: got %d shipped in the last hour, want 0", s.ShippedLastHour)
@@ -158,8 +162,12 @@ func TestStatsAndTotals(t *testing.T) {
 		}
 		n := v.Totals(c.now)
 		if n.LeasesHeld != 1 || n.SeatsUsed != 1 || n.SeatsFree != 1 || n.StaleEpochs != 1 || n.EventsByType[fleet.EventClaimed] != 2 ||
-			n.Jobs[fleet.Shipped.Index()] != 1 || n.OldestQueued != epoch || n.ClaimWaitSeconds != 10 {
+			n.Jobs[fleet.Shipped.Index()] != 1 || n.OldestQueued != epoch {
 			t.Errorf("got %+v", n)
+		}
+		shipped := RunTotals{Count: 1, Took: 8 * time.Second, Within: [len(RunBounds)]uint64{0, 0, 1, 1, 1, 1, 1, 1, 1}}
+		if n.Runs[fleet.OutcomeShipped] != shipped || n.Runs[fleet.OutcomeFailed].Count != 0 || n.USD != usd || n.Tokens != (Tokens{In: 70}) {
+			t.Errorf("got runs %+v, %v and %+v, want one that shipped after 8 s, $2.5 and 70 tokens in", n.Runs, n.USD, n.Tokens)
 		}
 	})
 }

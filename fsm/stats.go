@@ -66,18 +66,71 @@ func (p *product) oldestQueued() (oldest fleet.Time) {
 type tally struct {
 	events      map[fleet.EventType]uint64
 	staleEpochs uint64
-	claimWait   time.Duration // from queued to claimed
+	runs        map[fleet.Outcome]*RunTotals
+	usd         fleet.USD // of runs that closed
+	tokens      Tokens
 }
 
-func newTally() *tally { return &tally{events: map[fleet.EventType]uint64{}} }
+func newTally() *tally {
+	t := &tally{events: map[fleet.EventType]uint64{}, runs: map[fleet.Outcome]*RunTotals{}}
+	for _, o := range fleet.Outcomes {
+		t.runs[o] = &RunTotals{}
+	}
+	for _, e := range fleet.EventTypes {
+		t.events[e] = 0
+	}
+	return t
+}
+
+// RunBounds are the upper bounds of the classes in which RunTotals counts, in seconds.
+var RunBounds = [...]int64{1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
+
+// RunTotals counts the runs that closed with one outcome since this process started.
+type RunTotals struct {
+	Count  uint64
+	Took   time.Duration          // all of them together
+	Within [len(RunBounds)]uint64 // how many took at most so long
+}
+
+// Tokens are what runs that closed since this process started have used, by kind.
+type Tokens struct{ In, Out, Cached int64 }
+
+// closed counts a run that has just closed.
+func (t *tally) closed(run *fleet.Run) {
+	total, took := t.runs[run.Outcome], run.EndedAt.Sub(run.StartedAt)
+	total.Count++
+	total.Took += took
+	for i, bound := range RunBounds {
+		if took <= time.Duration(bound)*time.Second {
+			total.Within[i]++
+		}
+	}
+	in := &run.Insights
+	t.usd = add(t.usd, in.CostUSD)
+	t.tokens.In, t.tokens.Out = add(t.tokens.In, in.TokensIn), add(t.tokens.Out, in.TokensOut)
+	t.tokens.Cached = add(t.tokens.Cached, in.TokensCached)
+}
+
+// add adds what was reported, if it was.
+func add[T fleet.USD | int64](sum T, reported *T) T {
+	if reported == nil {
+		return sum
+	}
+	return T(plus(int64(sum), int64(*reported)))
+}
 
 // Totals counts jobs and factories over all products, for metrics.
 func (v View) Totals(now fleet.Time) Totals {
 	t := Totals{
-		Factories:        map[fleet.Health]int64{fleet.HealthOK: 0, fleet.HealthDegraded: 0, fleet.HealthDown: 0},
-		StaleEpochs:      v.st.tally.staleEpochs,
-		EventsByType:     maps.Clone(v.st.tally.events),
-		ClaimWaitSeconds: v.st.tally.claimWait.Seconds(),
+		Factories:    map[fleet.Health]int64{fleet.HealthOK: 0, fleet.HealthDegraded: 0, fleet.HealthDown: 0},
+		StaleEpochs:  v.st.tally.staleEpochs,
+		EventsByType: maps.Clone(v.st.tally.events),
+		Runs:         map[fleet.Outcome]RunTotals{},
+		USD:          v.st.tally.usd,
+		Tokens:       v.st.tally.tokens,
+	}
+	for outcome, total := range v.st.tally.runs {
+		t.Runs[outcome] = *total
 	}
 	v.st.products.Scan(func(_ string, p *product) bool {
 		for i := range p.stages {
@@ -103,13 +156,17 @@ func (v View) Totals(now fleet.Time) Totals {
 
 // Totals are the counts of all products together.
 type Totals struct {
-	Jobs             [len(fleet.Stages)]int64 // by fleet.Stage.Index
-	LeasesHeld       int64
-	Factories        map[fleet.Health]int64
-	SeatsUsed        int64
-	SeatsFree        int64
-	OldestQueued     fleet.Time // zero: nothing is queued
-	StaleEpochs      uint64     // refusals with stale_epoch since this process started
-	EventsByType     map[fleet.EventType]uint64
-	ClaimWaitSeconds float64
+	Jobs         [len(fleet.Stages)]int64 // by fleet.Stage.Index
+	LeasesHeld   int64
+	Factories    map[fleet.Health]int64
+	SeatsUsed    int64
+	SeatsFree    int64
+	OldestQueued fleet.Time // zero: nothing is queued
+
+	// Since this process started.
+	StaleEpochs  uint64 // refusals
+	EventsByType map[fleet.EventType]uint64
+	Runs         map[fleet.Outcome]RunTotals
+	USD          fleet.USD
+	Tokens       Tokens
 }

@@ -61,7 +61,7 @@ func TestRefusalsAreProblems(t *testing.T) {
 		}
 		r := cl.call("POST", "/fleet/jobs/j1/requeue", "", "X-Request-Id", "mine")
 		p := cl.problem(r, code)
-		if p.CurrentEpoch != 4 || len(p.Cycle) != 2 || p.RequestID != "mine" || r.header.Get("Fleet-Index") != "9" {
+		if p.CurrentEpoch == nil || *p.CurrentEpoch != 4 || len(p.Cycle) != 2 || p.RequestID != "mine" || r.header.Get("Fleet-Index") != "9" {
 			t.Errorf("%s: got %s, want epoch, cycle, request id and index", code, r.body)
 		}
 		if wants := status == 429 || status == 503; (r.header.Get("Retry-After") == "1") != wants {
@@ -69,6 +69,12 @@ func TestRefusalsAreProblems(t *testing.T) {
 		}
 	}
 	cl, node := newClient(t)
+	node.canned = func(fsm.Proposal) (fsm.Answer, error) {
+		return fsm.Answer{Err: fleet.Errorf(fleet.StaleEpoch, "it was never claimed")}, nil
+	}
+	if p := cl.problem(cl.call("POST", "/fleet/jobs/j1/requeue", ""), fleet.StaleEpoch); p.CurrentEpoch == nil || *p.CurrentEpoch != 0 {
+		t.Errorf("currentEpoch of a job that was never claimed: got %v, want 0", p.CurrentEpoch)
+	}
 	node.canned = func(fsm.Proposal) (fsm.Answer, error) { return fsm.Answer{}, errBroken }
 	if p := cl.problem(cl.call("POST", "/fleet/jobs/j1/requeue", ""), fleet.Internal); strings.Contains(p.Detail, "broken") {
 		t.Errorf("detail: got %q, want nothing of what is inside", p.Detail)
@@ -277,6 +283,8 @@ func TestMetricsNameNeitherProductsNorIDs(t *testing.T) {
 	for _, want := range []string{
 		`fleet_http_requests_total{code="404",method="GET",route="/fleet/jobs/{id}"} 1`, `fleet_jobs{stage="queued"} 1`,
 		`fleet_queue_oldest_age_seconds`, `fleet_sse_clients 0`, `fleet_factory_seats{state="free"} 0`,
+		`fleet_run_duration_seconds_count{outcome="shipped"} 0`, `fleet_run_cost_usd_total 0`, `fleet_run_tokens_total{kind="in"} 0`,
+		`fleet_job_events_total{type="dead_lettered"} 0`,
 	} {
 		if !strings.Contains(r.body, want) {
 			t.Errorf("got no %s in:\n%s", want, r.body)

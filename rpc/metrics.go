@@ -87,12 +87,15 @@ var (
 	descLeases    = prometheus.NewDesc("fleet_leases_held", "Leases that are held.", nil, nil)
 	descExpired   = prometheus.NewDesc("fleet_leases_expired_total", "Leases that ran out since this process started.", nil, nil)
 	descStale     = prometheus.NewDesc("fleet_stale_epoch_rejected_total", "Calls refused with stale_epoch since this process started.", nil, nil)
+	descRuns      = prometheus.NewDesc("fleet_run_duration_seconds", "Seconds that runs took, of those that closed since this process started, by outcome.", []string{"outcome"}, nil)
+	descCost      = prometheus.NewDesc("fleet_run_cost_usd_total", "Dollars that runs reported, of those that closed since this process started.", nil, nil)
+	descTokens    = prometheus.NewDesc("fleet_run_tokens_total", "Tokens that runs reported, of those that closed since this process started, by kind: in, out, cached.", []string{"kind"}, nil)
 	descFactories = prometheus.NewDesc("fleet_factories", "Factories by health.", []string{"health"}, nil)
 	descSeats     = prometheus.NewDesc("fleet_factory_seats", "Seats of factories, used and free.", []string{"state"}, nil)
 )
 
 func (s *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descJobs, descOldest, descEvents, descLeases, descExpired, descStale, descFactories, descSeats} {
+	for _, d := range []*prometheus.Desc{descJobs, descOldest, descEvents, descLeases, descExpired, descStale, descRuns, descCost, descTokens, descFactories, descSeats} {
 		ch <- d
 	}
 }
@@ -104,8 +107,8 @@ func (s *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	counter := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
 	}
 	for i, stage := range fleet.Stages {
 		gauge(descJobs, float64(t.Jobs[i]), string(stage))
@@ -116,11 +119,22 @@ func (s *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descOldest, oldest)
 	for event, n := range t.EventsByType {
-		counter(descEvents, n, string(event))
+		counter(descEvents, float64(n), string(event))
 	}
 	gauge(descLeases, float64(t.LeasesHeld))
-	counter(descExpired, t.EventsByType[fleet.EventLeaseExpired])
-	counter(descStale, t.StaleEpochs)
+	counter(descExpired, float64(t.EventsByType[fleet.EventLeaseExpired]))
+	counter(descStale, float64(t.StaleEpochs))
+	for outcome, total := range t.Runs {
+		within := map[float64]uint64{}
+		for i, bound := range fsm.RunBounds {
+			within[float64(bound)] = total.Within[i]
+		}
+		ch <- prometheus.MustNewConstHistogram(descRuns, total.Count, total.Took.Seconds(), within, string(outcome))
+	}
+	counter(descCost, float64(t.USD)/1e9)
+	for kind, n := range map[string]int64{"in": t.Tokens.In, "out": t.Tokens.Out, "cached": t.Tokens.Cached} {
+		counter(descTokens, float64(n), kind)
+	}
 	for _, health := range []fleet.Health{fleet.HealthOK, fleet.HealthDegraded, fleet.HealthDown} {
 		gauge(descFactories, float64(t.Factories[health]), string(health))
 	}

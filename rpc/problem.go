@@ -73,7 +73,8 @@ type problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	fleet.Error
-	RequestID string `json:"requestId"`
+	CurrentEpoch *uint64 `json:"currentEpoch,omitzero"` // also 0, of a job that was never claimed
+	RequestID    string  `json:"requestId"`
 }
 
 // refusal is the *fleet.Error of any error; what is none is the server's own fault.
@@ -103,6 +104,9 @@ func refuse(w http.ResponseWriter, requestID string, err error) int {
 		h.Set("WWW-Authenticate", `Bearer realm="fleet"`)
 	}
 	p := problem{Type: "urn:fleet:problem:" + string(e.Code), Title: title(e.Code), Status: status, Error: *e, RequestID: requestID}
+	if e.Code == fleet.StaleEpoch || e.CurrentEpoch != 0 {
+		p.CurrentEpoch = &e.CurrentEpoch
+	}
 	if todo := advice[e.Code]; todo != "" {
 		p.Detail += ". " + todo
 	}

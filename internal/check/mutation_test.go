@@ -4,6 +4,7 @@ package check_test
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +183,24 @@ func TestProductModelRefusesLies(t *testing.T) {
 		if err := b.history.CheckProduct(product, 10*time.Second); (err == nil) != c.ok {
 			t.Errorf("%s: got %v, want accepted: %t", name, err, c.ok)
 		}
+	}
+}
+
+// An answer with a document of another product is seen, though the log says the same.
+func TestWitnessSeesForeignDocuments(t *testing.T) {
+	b := history(1)
+	for _, o := range b.history.Operations() {
+		if o.Proposal.Command == nil && o.Query.Product == product && o.Answer.Err == nil {
+			o.Query.Product = "other"
+			break
+		}
+	}
+	replay, err := b.log.Replay(b.history)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := replay.Witness(b.history); err == nil || !strings.Contains(err.Error(), "I14") {
+		t.Errorf("got %v, want I14", err)
 	}
 }
 

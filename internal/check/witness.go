@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
+	"regexp"
 	"slices"
 
 	"github.com/go-json-experiment/json"
@@ -203,6 +205,9 @@ func (r *Replay) witness(o *Operation) error {
 	case o.Proposal.Key == "" && len(inLog) > 1:
 		return fmt.Errorf("I6: it is in the log %d times, first at %d and %d", len(inLog), inLog[0].index, inLog[1].index)
 	}
+	if err := o.foreign(); err != nil {
+		return err
+	}
 	for _, again := range o.repeats {
 		again.Index, again.Replayed = o.Answer.Index, o.Answer.Replayed
 		if why := differ(again, o.Answer); why != "" {
@@ -237,6 +242,26 @@ func (r *Replay) witness(o *Operation) error {
 	}
 	if why := differ(o.Answer, read); why != "" {
 		return fmt.Errorf("I5: index %d reads otherwise: %s", o.Answer.Index, why)
+	}
+	return nil
+}
+
+var productIDs = regexp.MustCompile(`"productId":"([^"]*)"`)
+
+// foreign is I14: no answer holds a document of another product.
+func (o *Operation) foreign() error {
+	product := o.Query.Product
+	if o.Proposal.Command != nil {
+		field := reflect.ValueOf(o.Proposal.Command).Elem().FieldByName("ProductID")
+		if !field.IsValid() {
+			return nil // the cluster's own
+		}
+		product = field.String()
+	}
+	for _, id := range productIDs.FindAllStringSubmatch(text(o.Answer), -1) {
+		if id[1] != product {
+			return fmt.Errorf("I14: it was asked in product %q and answered a document of product %q", product, id[1])
+		}
 	}
 	return nil
 }

@@ -32,15 +32,17 @@ func (a *API) listProfiles(ctx context.Context, c *request) (list *profileList, 
 // profile is the latest version, or the one that the path names.
 func (a *API) profile(ctx context.Context, c *request) (p *fleet.Profile, err error) {
 	name, version := c.vars["name"], int64(0)
+	asked := name
 	if digits, named := c.vars["version"]; named {
+		asked = name + "@" + digits
 		if version, err = strconv.ParseInt(digits, 10, 64); err != nil || version < 1 {
-			return nil, noSuch("profile", name+"/"+digits)
+			return nil, noSuch("profile", asked)
 		}
 	}
 	err = a.read(ctx, c, func(v fsm.View) error {
 		var found bool
 		if p, found = v.Profile(c.product, name, version); !found {
-			return noSuch("profile", name)
+			return noSuch("profile", asked)
 		}
 		return nil
 	})

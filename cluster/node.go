@@ -66,6 +66,8 @@ type Node struct {
 	mu         sync.Mutex // guards what follows
 	leaderNews chan struct{}
 	feeds      map[string]chan struct{}
+	calls      int           // in flight
+	silence    chan struct{} // closed when the last call ends; nil: nobody waits for that
 	err        error
 }
 
@@ -326,9 +328,21 @@ func (n *Node) Drain(ctx context.Context) {
 	}
 }
 
-// Shutdown drains the node, then closes it. What is still in flight ends with outcome_unknown.
+// drainWait bounds how long calls in flight are waited for.
+const drainWait = 10 * time.Second
+
+// Shutdown drains the node, waits for the calls in flight, then closes it. What is still in flight after 10 s, or when ctx ends, ends
+// with outcome_unknown.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.Drain(ctx)
+	timer := time.NewTimer(drainWait)
+	defer timer.Stop()
+	select {
+	case <-n.quiet():
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-n.done:
+	}
 	n.stop(nil)
 	select {
 	case <-n.done:

@@ -60,6 +60,8 @@ func (p *pending) finish(answers []fsm.Answer, err error) {
 // is no_leader or disk_full (nothing was done) or outcome_unknown, each a *fleet.Error, or the context's. It gives up with
 // ctx; the command may still be committed then.
 func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) {
+	n.enter()
+	defer n.leave()
 	began := time.Now()
 	defer func() { n.metrics.propose.Observe(time.Since(began).Seconds()) }()
 	if size := p.Command.Msgsize(); size > 2*maxCommandBytes {
@@ -115,6 +117,37 @@ func (n *Node) proposeInternal(ctx context.Context, c fsm.Command) (fsm.Answer, 
 		return w.answers[0], w.answers[0].Err
 	}
 	return w.answers[0], nil
+}
+
+// enter and leave count the calls in flight.
+func (n *Node) enter() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.calls++
+}
+
+func (n *Node) leave() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.calls--; n.calls == 0 && n.silence != nil {
+		close(n.silence)
+		n.silence = nil
+	}
+}
+
+// quiet is closed when no call is in flight.
+func (n *Node) quiet() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	silence := make(chan struct{})
+	if n.calls == 0 {
+		close(silence)
+	} else if n.silence == nil {
+		n.silence = silence
+	} else {
+		silence = n.silence
+	}
+	return silence
 }
 
 func unknownOutcome(why string) *fleet.Error {

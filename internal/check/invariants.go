@@ -164,7 +164,7 @@ func inLine(s Step) func(fsm.View, *fsm.Answer) error {
 			case a.Err.Code == fleet.SeatsExhausted && f.ActiveLeases < f.SeatLimit:
 				return fmt.Errorf("I10: factory %s uses %d of %d seats and was refused for want of one", id, f.ActiveLeases, f.SeatLimit)
 			case a.Err.Code == fleet.UnknownFactory && known, a.Err.Code == fleet.FactoryDown && f.Health != fleet.HealthDown:
-				return fmt.Errorf("I11: factory %s is %s and was refused with %s", id, f.Health, a.Err.Code)
+				return fmt.Errorf("I11: factory %s is %s and was refused: %w", id, f.Health, a.Err)
 			}
 			return nil
 		}
@@ -358,7 +358,7 @@ func refused() Judge {
 			}
 			other.Apply(s.Index, &fsm.Entry{Stamp: s.Now, Proposals: []fsm.Proposal{{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Noop{}}}})
 			if s.Hash() != other.Hash() {
-				return fmt.Errorf("I9: it was refused with %s and changed the state", a.Err.Code)
+				return fmt.Errorf("I9: it changed the state, though it was refused: %w", a.Err)
 			}
 			return nil
 		}

@@ -147,8 +147,11 @@ func (r *run) fault(rnd *rand.Rand) {
 	}
 	other := (victim + 1 + rnd.IntN(r.nodes-1)) % r.nodes
 	kind := []string{
-		"kill", "kill", "kill all", "restart", "isolate", "isolate", "partition", "one way", "bridge", "flap", "delay", "pause", "pause", "transfer", "shutdown",
-	}[rnd.IntN(15)]
+		"kill", "kill", "kill all", "restart", "isolate", "isolate", "partition", "one way", "bridge", "flap", "delay", "pause", "pause", "transfer", "shutdown", "usurp",
+	}[rnd.IntN(16)]
+	if kind == "usurp" && (r.load.jobsMax > 0 || !r.c.Node(victim).IsLeader() || r.down[other]) {
+		kind = "restart"
+	}
 	r.injected[kind]++
 	name := func(i int) string { return fmt.Sprintf("n%d", i+1) }
 	switch kind {
@@ -192,9 +195,43 @@ func (r *run) fault(rnd *rand.Rand) {
 		ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second)
 		_ = r.c.Node(victim).TransferLeadership(ctx, "") // it may well fail: that is part of the test
 		cancel()
+	case "usurp":
+		r.usurp(victim, other)
 	case "shutdown":
 		r.c.Shutdown(r.t, victim)
 		r.down[victim] = true
+	}
+}
+
+// usurp makes another node lead of which the old leader does not hear, and asks the old one for what the new one has just
+// done: for a moment, until its lease is over, only its verifying itself stands between a client and a stale read.
+func (r *run) usurp(old, next int) {
+	r.c.Network().CutOneWay(fmt.Sprintf("n%d", next+1), fmt.Sprintf("n%d", old+1))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	r.clients.Go(func() { _ = r.c.Node(old).TransferLeadership(ctx, fmt.Sprintf("n%d", next+1)) }) // it never hears that it worked
+	s := fleet.Submission{BodyMd: "new"}
+	s.Normalize()
+	for k := range 100 {
+		number, id := int(r.numbers.Add(1)), fmt.Sprintf("usurped%d-%d", r.injected["usurp"], k)
+		p := fsm.Proposal{Caller: root, Request: id, Command: &fsm.Submit{ProductID: product, JobID: id, Submission: s}}
+		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		o := r.history.Propose(number, p)
+		a, err := r.c.Node(next).Propose(short, p)
+		cancel()
+		o.Done(a, err)
+		if err != nil {
+			continue
+		}
+		q := check.Query{Product: product, Subject: check.Jobs, ID: id}
+		short, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
+		o = r.history.Read(number, q)
+		err = r.c.Node(old).Read(short, cluster.Linearizable, 0, func(v fsm.View) { a = q.Of(v) })
+		cancel()
+		o.Done(a, err)
+		if ctx.Err() != nil || k > 20 && err == nil {
+			break
+		}
 	}
 }
 

@@ -202,7 +202,7 @@ func (r *Replay) witness(o *Operation) error {
 		return fmt.Errorf("I9: it was answered that nothing was done, but entry %d has it", inLog[0].index)
 	case o.Unknown, o.NoEffect:
 		return nil
-	case o.Proposal.Key == "" && len(inLog) > 1:
+	case o.Proposal.Key == "" && len(inLog) > 1 && !claims(o.Proposal.Command): // a claim that came second is proposed again
 		return fmt.Errorf("I6: it is in the log %d times, first at %d and %d", len(inLog), inLog[0].index, inLog[1].index)
 	}
 	if err := o.foreign(); err != nil {
@@ -264,6 +264,14 @@ func (o *Operation) foreign() error {
 		}
 	}
 	return nil
+}
+
+func claims(c fsm.Command) bool {
+	switch c.(type) {
+	case *fsm.Claim, *fsm.ClaimBatch:
+		return true
+	}
+	return false
 }
 
 // nothing reports whether a claim found nothing: that is no refusal, but it is not remembered either.

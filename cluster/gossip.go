@@ -195,7 +195,7 @@ func (g *gossip) rejoin(ctx context.Context) {
 			if n == 0 && len(ids) == 0 {
 				silent++
 				if g.seldom.allow(addr, time.Minute) {
-					g.log.Info("nobody answers there yet", "join", addr, "error", err)
+					g.log.Info("nobody answers there yet", "join", addr, "error", oneLine(err))
 				}
 			}
 		}
@@ -256,3 +256,6 @@ func (w *seldomWriter) Write(line []byte) (int, error) {
 	}
 	return w.w.Write(line)
 }
+
+// oneLine is an error's text without the list that memberlist makes of several.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

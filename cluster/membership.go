@@ -3,6 +3,7 @@ package cluster
 // This file is what every node does about membership: it answers greetings, greets the others, and finds out when it was removed.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -274,6 +275,23 @@ func (m *membership) double(ctx context.Context) string {
 		return ""
 	}
 	return at
+}
+
+// nameOf is a server's name: as the table of servers has it, or as the server itself last said; its id if neither knows it yet.
+func (m *membership) nameOf(id string) (name string) {
+	m.view(func(v fsm.View) { name = rowOf(v, id).Name })
+	if name != "" {
+		return name
+	}
+	m.mu.Lock()
+	name = m.replies[id].Name
+	m.mu.Unlock()
+	for _, g := range m.gossip.members() {
+		if g.ID == id {
+			name = cmp.Or(name, g.Name)
+		}
+	}
+	return cmp.Or(name, id)
 }
 
 // neighbours is what gossip says of the others, to see that it changed.

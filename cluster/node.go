@@ -287,15 +287,7 @@ func (n *Node) Leader() string {
 	if string(id) == n.id {
 		return n.cfg.Name
 	}
-	name := string(id)
-	n.machine.View(func(v fsm.View) {
-		for _, s := range v.Servers() {
-			if s.ID == string(id) && s.Name != "" {
-				name = s.Name
-			}
-		}
-	})
-	return name
+	return n.membership.nameOf(string(id))
 }
 
 // IsLeader reports whether this node leads and has applied its leader-change entry.

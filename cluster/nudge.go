@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -93,15 +92,4 @@ func (nu *nudger) send(id raft.ServerID, at commitPoint) {
 	}
 	var reply raft.AppendEntriesResponse
 	_ = t.AppendEntries(id, "", request, &reply) // raft does the same soon, and judges its answer
-}
-
-// raftLogger is raft's logger. That a follower has not got an entry yet is no fault; a nudge makes it common.
-type raftLogger struct{ hclog.Logger }
-
-func (l raftLogger) Warn(message string, args ...any) {
-	if message == "failed to get previous log" {
-		l.Debug(message, args...)
-		return
-	}
-	l.Logger.Warn(message, args...)
 }

@@ -5,8 +5,6 @@ package cluster
 import (
 	"testing"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 )
 
 func TestFollowersHearOfACommitAtOnce(t *testing.T) {
@@ -28,23 +26,3 @@ func TestFollowersHearOfACommitAtOnce(t *testing.T) {
 		}
 	})
 }
-
-// Raft's warning about it would be common; it is no fault. All others stay.
-func TestWarningOfAMissingEntryIsKeptLow(t *testing.T) {
-	l := &recorder{}
-	quiet := raftLogger{l}
-	quiet.Warn("failed to get previous log")
-	quiet.Warn("heartbeat timeout reached")
-	if len(l.debugs) != 1 || len(l.warnings) != 1 || l.warnings[0] != "heartbeat timeout reached" {
-		t.Errorf("got warnings %q and debug %q, want one each", l.warnings, l.debugs)
-	}
-}
-
-// recorder keeps the messages of two levels.
-type recorder struct {
-	hclog.Logger
-	warnings, debugs []string
-}
-
-func (r *recorder) Warn(message string, _ ...any)  { r.warnings = append(r.warnings, message) }
-func (r *recorder) Debug(message string, _ ...any) { r.debugs = append(r.debugs, message) }

@@ -206,10 +206,21 @@ func (r *run) fault(rnd *rand.Rand) {
 // usurp makes another node lead of which the old leader does not hear, and asks the old one for what the new one has just
 // done: for a moment, until its lease is over, only its verifying itself stands between a client and a stale read.
 func (r *run) usurp(old, next int) {
-	r.c.Network().CutOneWay(fmt.Sprintf("n%d", next+1), fmt.Sprintf("n%d", old+1))
+	name := func(i int) string { return fmt.Sprintf("n%d", i+1) }
+	for i := range r.nodes {
+		if i != old {
+			r.c.Network().Delay(name(old), name(i), 5*time.Millisecond)
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	r.clients.Go(func() { _ = r.c.Node(old).TransferLeadership(ctx, fmt.Sprintf("n%d", next+1)) }) // it never hears that it worked
+	r.clients.Go(func() { _ = r.c.Node(old).TransferLeadership(ctx, name(next)) }) // it never hears that it worked
+	time.Sleep(7 * time.Millisecond)                                               // the other was told, and elected at once; the word of it is under way
+	for i := range r.nodes {
+		if i != old {
+			r.c.Network().CutOneWay(name(i), name(old))
+		}
+	}
 	s := fleet.Submission{BodyMd: "new"}
 	s.Normalize()
 	for k := range 100 {

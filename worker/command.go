@@ -168,7 +168,7 @@ func (f *factory) hook(ctx context.Context, name string, p process) (e ending, r
 	return e, true
 }
 
-// word is how a run ended, for the post-job hook.
+// word is how a run ended, for the post-job hook and the log.
 func (o Outcome) word() string {
 	switch {
 	case o.Released:

@@ -23,7 +23,10 @@ func (f *factory) register() error {
 	for {
 		err := f.heartbeat(f.stop.draining)
 		switch {
-		case err == nil, f.stop.draining.Err() != nil:
+		case err == nil:
+			f.Log.Info("registered, claiming", "factoryId", f.FactoryID, "seats", f.Seats, "capabilities", f.Capabilities, "engines", f.Engines)
+			return nil
+		case f.stop.draining.Err() != nil:
 			return nil
 		case f.Once || fatal(err):
 			return fmt.Errorf("registering factory %s: %w", f.FactoryID, err)

@@ -102,7 +102,7 @@ func (f *factory) work(h *client.Held, seat int) {
 	case cause != nil && !errors.Is(cause, client.ErrSettled):
 		log.Error("reporting", "error", cause)
 	default:
-		log.Info("settled", "stage", outcome.Stage, "reason", outcome.Reason, "released", outcome.Released)
+		log.Info("settled", "as", outcome.word(), "reason", outcome.Reason)
 	}
 }
 

@@ -215,7 +215,12 @@ func (r *run) usurp(old, next int) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	r.clients.Go(func() { _ = r.c.Node(old).TransferLeadership(ctx, name(next)) }) // it never hears that it worked
-	time.Sleep(7 * time.Millisecond)                                               // the other was told, and elected at once; the word of it is under way
+	for range 400 {                                                                // the word of its election is on the way to the old leader for 5 ms
+		if r.c.Node(next).IsLeader() {
+			break
+		}
+		time.Sleep(time.Millisecond / 4)
+	}
 	for i := range r.nodes {
 		if i != old {
 			r.c.Network().CutOneWay(name(i), name(old))

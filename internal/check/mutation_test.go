@@ -3,6 +3,7 @@ package check_test
 // This file tests the judges: a history with one false answer must be refused, whichever judge should see it.
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -201,6 +202,43 @@ func TestWitnessSeesForeignDocuments(t *testing.T) {
 	}
 	if err := replay.Witness(b.history); err == nil || !strings.Contains(err.Error(), "I14") {
 		t.Errorf("got %v, want I14", err)
+	}
+}
+
+// A claim that waited ends with none though its factory went down meanwhile, but not though a job is there for it.
+func TestWitnessKnowsClaimsThatWaited(t *testing.T) {
+	for name, c := range map[string]struct {
+		health fleet.Health
+		beats  bool
+		jobs   int
+		ok     bool
+	}{
+		"nothing to do": {fleet.HealthOK, true, 0, true},
+		"down":          {fleet.HealthDown, true, 1, true},
+		"a job":         {fleet.HealthOK, true, 1, false},
+		"unknown":       {"", false, 0, false},
+	} {
+		b := newBench()
+		for i := range c.jobs {
+			s := fleet.Submission{BodyMd: "x"}
+			s.Normalize()
+			b.do(0, call{proposal: fsm.Proposal{Caller: root, Request: "submit", Command: &fsm.Submit{ProductID: product, JobID: fmt.Sprint(i), Submission: s}}})
+		}
+		b.apply(fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Noop{}})
+		if c.beats {
+			b.apply(fsm.Proposal{Caller: root, Request: "beat", Command: &fsm.Heartbeat{
+				ProductID: product, Heartbeat: fleet.HeartbeatRequest{FactoryID: "f0", Health: c.health},
+			}})
+		}
+		o := b.history.Propose(1, fsm.Proposal{Caller: root, Request: "claim", Command: &fsm.Claim{ProductID: product, FactoryID: "f0", LeaseSeconds: 60}})
+		o.Done(fsm.Answer{Result: &fleet.Claim{}, Index: b.index}, nil)
+		replay, err := b.log.Replay(b.history)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := replay.Witness(b.history); (err == nil) != c.ok {
+			t.Errorf("%s: got %v, want accepted: %t", name, err, c.ok)
+		}
 	}
 }
 

@@ -237,6 +237,9 @@ func (r *Replay) witness(o *Operation) error {
 	if !ok || read.Err == nil && read.Result == nil {
 		return fmt.Errorf("I1: it was acknowledged at index %d, but the log has it at none", o.Answer.Index)
 	}
+	if read.Err != nil && nothing(o.Answer.Result) && (read.Err.Code == fleet.SeatsExhausted || read.Err.Code == fleet.FactoryDown) {
+		return nil // it waited, and one whose factory can't claim meanwhile goes on waiting to the end
+	}
 	if o.Proposal.Command != nil && read.Err != nil && o.Answer.Err != nil { // its words may name what was meanwhile
 		read.Err = &fleet.Error{Code: read.Err.Code, Detail: o.Answer.Err.Detail}
 	}

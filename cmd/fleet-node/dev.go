@@ -78,7 +78,7 @@ func (d *dev) run(ctx context.Context, once bool) (err error) {
 		err = errors.Join(err, os.RemoveAll(d.dir))
 	}()
 	d.token = "dev_" + rand.Text()
-	if d.ports, err = freePorts(); err != nil {
+	if d.ports, err = freePorts(devBase); err != nil {
 		return err
 	}
 	if err := d.startNodes(procs); err != nil {

@@ -179,8 +179,11 @@ type ports struct{ http, node, gossip int }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// freePorts are 8400–8402, 8410–8412, 8420–8422, or others where one of them is taken.
-func freePorts() (all [devNodes]ports, err error) {
+// devBase is where the ports of a development cluster begin: 8400–8402, 8410–8412, 8420–8422.
+const devBase = 8400
+
+// freePorts are three in a row from base, base + 10 and base + 20, or any others where one of them is taken; from base 0 any.
+func freePorts(base int) (all [devNodes]ports, err error) {
 	var held []io.Closer
 	defer func() {
 		for _, h := range held {
@@ -208,11 +211,14 @@ func freePorts() (all [devNodes]ports, err error) {
 		return 0, errors.New("there is no free port on loopback")
 	}
 	for i := range all {
-		base := 8400 + 10*i
+		var wanted [3]int
+		if base != 0 {
+			wanted = [3]int{base + 10*i, base + 10*i + 1, base + 10*i + 2}
+		}
 		var errs [3]error
-		all[i].http, errs[0] = take(base, false)
-		all[i].node, errs[1] = take(base+1, false)
-		all[i].gossip, errs[2] = take(base+2, true)
+		all[i].http, errs[0] = take(wanted[0], false)
+		all[i].node, errs[1] = take(wanted[1], false)
+		all[i].gossip, errs[2] = take(wanted[2], true)
 		if err := errors.Join(errs[:]...); err != nil {
 			return all, err
 		}

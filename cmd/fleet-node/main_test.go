@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
-			ports, err := freePorts()
+			ports, err := freePorts(0) // scripts run side by side
 			if err != nil {
 				return err
 			}

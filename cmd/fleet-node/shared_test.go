@@ -33,11 +33,11 @@ func self(env []string, args ...string) *exec.Cmd {
 // sharedNode starts a cluster of one for the time of the test.
 func sharedNode(t *testing.T) shared {
 	t.Helper()
-	all, err := freePorts()
+	all, err := freePorts(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := all[2] // the first of them are where a development cluster would be
+	p := all[0]
 	node := self([]string{"FLEET_ROOT_TOKEN=" + rootToken}, "agent", "--name", "shared", "--data-dir", t.TempDir(), "--bootstrap-expect", "1",
 		"--http-addr", local(p.http), "--node-addr", local(p.node), "--gossip-addr", local(p.gossip), "--timing", "lan")
 	log := new(lockedBuffer)

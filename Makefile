@@ -16,7 +16,7 @@ help:
 
 ## bin/fleet-node, one static file
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/fleet-node ./cmd/fleet-node
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/fleet-node ./cmd/fleet-node
 
 ## a cluster of three nodes on this machine; ONCE=1 ends it when its job has shipped
 run: build

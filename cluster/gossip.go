@@ -9,6 +9,7 @@ import (
 	"io"
 	stdlog "log"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,29 +20,21 @@ import (
 
 // gossip is this node's part in memberlist. All methods may be called at once.
 type gossip struct {
-	cfg  *Config
-	log  hclog.Logger
-	list *memberlist.Memberlist
-	meta []byte
+	cfg   *Config
+	log   hclog.Logger
+	list  *memberlist.Memberlist
+	own   string // this node's server id
+	meta  []byte
+	known gossipTable
 
 	seldom seldom
 	end    context.CancelFunc
 }
 
-// gossipMember is a node that gossip believes to be alive, as it describes itself.
-type gossipMember struct {
-	ID       string `json:"id"`
-	Name     string `json:"name"`
-	NodeAddr string `json:"node"`
-	HTTPAddr string `json:"http"`
-	Version  string `json:"version"`
-	address  string // its gossip address, ip:port
-}
-
 // newGossip listens at once and joins in the background.
 func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*gossip, error) {
-	g := &gossip{cfg: cfg, log: log.Named("gossip")}
 	id := dir.identity().ServerID
+	g := &gossip{cfg: cfg, log: log.Named("gossip"), own: id, known: gossipTable{members: map[string]gossipMember{}}}
 	var err error
 	if g.meta, err = json.Marshal(gossipMember{ID: id, Name: cfg.Name, NodeAddr: t.advertised(), HTTPAddr: cfg.HTTPAddr, Version: cfg.Version}); err != nil {
 		return nil, err
@@ -56,7 +49,7 @@ func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*goss
 	case TimingWAN:
 		c = memberlist.DefaultWANConfig()
 	}
-	c.Name, c.Delegate, c.SecretKey = id, g, t.keys.gossip
+	c.Name, c.Delegate, c.Events, c.SecretKey = id, g, &g.known, t.keys.gossip
 	if cfg.GossipKey != nil {
 		c.SecretKey = cfg.GossipKey
 	}
@@ -118,28 +111,18 @@ func (g *gossip) lookup(ctx context.Context, host string) ([]string, error) {
 
 // members are the nodes believed alive, this one left out.
 func (g *gossip) members() []gossipMember {
-	var members []gossipMember
-	own := g.list.LocalNode().Name
-	for _, n := range g.list.Members() {
-		var m gossipMember
-		if n.Name == own || json.Unmarshal(n.Meta, &m) != nil || m.ID != n.Name || m.NodeAddr == "" {
-			continue
-		}
-		m.address = n.Address()
-		members = append(members, m)
-	}
-	return members
+	return slices.DeleteFunc(g.known.all(), func(m gossipMember) bool { return m.ID == g.own })
 }
 
 // listed finds the server ids behind a gossip address that a node was told, this node's own id among them. Missing says that
 // there is an address behind it at which nobody is known to be.
 func (g *gossip) listed(ctx context.Context, addr string) (ids []string, missing bool) {
-	at := map[string]string{g.list.LocalNode().Address(): g.list.LocalNode().Name}
-	for _, m := range g.members() {
-		at[m.address] = m.ID
-	}
 	if addr == g.cfg.GossipAddr {
-		return []string{g.list.LocalNode().Name}, false
+		return []string{g.own}, false
+	}
+	at := map[string]string{}
+	for _, m := range g.known.all() {
+		at[m.address] = m.ID
 	}
 	addrs := g.resolve(ctx, addr)
 	loopback := 0

@@ -29,7 +29,7 @@ func (c *Cluster) ProposeKeyed(t testing.TB, key string, command fsm.Command) (f
 	p := fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Key: key, Command: command}
 	deadline := time.Now().Add(patience)
 	for i := 0; ; i++ {
-		m := c.members[i%len(c.members)]
+		m := c.members()[i%len(c.members())]
 		if node := m.node.Load(); node != nil && m.up() {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			a, err := node.Propose(ctx, p)
@@ -47,7 +47,7 @@ func (c *Cluster) ProposeKeyed(t testing.TB, key string, command fsm.Command) (f
 		if time.Now().After(deadline) {
 			t.Fatalf("no node took %T in %s", command, patience)
 		}
-		if i%len(c.members) == len(c.members)-1 {
+		if i%len(c.members()) == len(c.members())-1 {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
@@ -70,7 +70,7 @@ func (c *Cluster) Job(t testing.TB, id string) *fleet.Job {
 	t.Helper()
 	var job *fleet.Job
 	c.Until(t, "job "+id+" can be read", func() bool {
-		for _, m := range c.members {
+		for _, m := range c.members() {
 			node := m.node.Load()
 			if node == nil || !m.up() {
 				continue

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,9 +24,17 @@ const patience = 60 * time.Second
 
 // Cluster is some nodes and what is between them. Its methods are for the test's goroutine, but those that can't fail for any.
 type Cluster struct {
-	network *cluster.MemoryNetwork // nil over real sockets
-	members []*member
-	ids     int // job ids given out
+	network *cluster.MemoryNetwork    // nil over real sockets
+	roster  atomic.Pointer[[]*member] // never changed in place: some methods are for any goroutine
+	ids     int                       // job ids given out
+}
+
+// members are the nodes, those that are down too.
+func (c *Cluster) members() []*member {
+	if all := c.roster.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // member is one node, running or not, with what survives it.
@@ -65,7 +74,7 @@ func StartReal(t testing.TB, n int) *Cluster {
 // add adds a node that is down. expect is how many form a new cluster.
 func (c *Cluster) add(t testing.TB, expect int) *member {
 	t.Helper()
-	name := fmt.Sprintf("n%d", len(c.members)+1)
+	name := fmt.Sprintf("n%d", len(c.members())+1)
 	m := &member{config: cluster.Config{
 		Name: name, NodeAddr: name + ":8401", GossipAddr: name + ":8402", HTTPAddr: name + ":8400",
 		BootstrapExpect: expect, Secret: []byte(Token), Timing: cluster.TimingLocal, SegmentBytes: 1 << 20, Version: "test",
@@ -76,7 +85,8 @@ func (c *Cluster) add(t testing.TB, expect int) *member {
 	if testing.Verbose() {
 		m.config.Logger = hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Info, Output: logWriter{t}})
 	}
-	c.members = append(c.members, m)
+	all := append(slices.Clone(c.members()), m)
+	c.roster.Store(&all)
 	c.wipe(t, m)
 	return m
 }
@@ -91,7 +101,7 @@ func (c *Cluster) wipe(t testing.TB, m *member) {
 
 // join is the gossip addresses of all.
 func (c *Cluster) join() (addrs []string) {
-	for _, m := range c.members {
+	for _, m := range c.members() {
 		addrs = append(addrs, m.config.GossipAddr)
 	}
 	return addrs
@@ -100,12 +110,12 @@ func (c *Cluster) join() (addrs []string) {
 func (c *Cluster) run(t testing.TB) {
 	t.Helper()
 	join := c.join()
-	for i, m := range c.members {
+	for i, m := range c.members() {
 		m.config.Join = join
 		c.Restart(t, i)
 	}
 	t.Cleanup(func() {
-		for i, m := range c.members {
+		for i, m := range c.members() {
 			if m.node.Load() != nil {
 				c.Kill(t, i)
 			}
@@ -122,7 +132,7 @@ func (c *Cluster) run(t testing.TB) {
 func (c *Cluster) Ready(t testing.TB) {
 	t.Helper()
 	c.Until(t, "every node is ready", func() bool {
-		for _, m := range c.members {
+		for _, m := range c.members() {
 			if m.up() && m.node.Load().Ready() != nil {
 				return false
 			}
@@ -135,17 +145,17 @@ func (c *Cluster) Ready(t testing.TB) {
 func virtual() bool { return time.Now().Year() < 2010 }
 
 // Node is the i-th node, nil while it is down. Any goroutine may ask.
-func (c *Cluster) Node(i int) *cluster.Node { return c.members[i].node.Load() }
+func (c *Cluster) Node(i int) *cluster.Node { return c.members()[i].node.Load() }
 
 // Size is how many nodes there are, those that are down too.
-func (c *Cluster) Size() int { return len(c.members) }
+func (c *Cluster) Size() int { return len(c.members()) }
 
 // Leader waits until a node leads, and returns which. A paused node doesn't count.
 func (c *Cluster) Leader(t testing.TB) int {
 	t.Helper()
 	leader := -1
 	c.Until(t, "a node leads", func() bool {
-		for i, m := range c.members {
+		for i, m := range c.members() {
 			if m.up() && m.node.Load().IsLeader() {
 				leader = i
 				return true
@@ -159,7 +169,7 @@ func (c *Cluster) Leader(t testing.TB) int {
 // Kill stops the i-th node at once, as kill -9 does. Its disk stays.
 func (c *Cluster) Kill(t testing.TB, i int) {
 	t.Helper()
-	m := c.members[i]
+	m := c.members()[i]
 	node := m.node.Swap(nil)
 	if node == nil {
 		t.Fatalf("node %s is down already", m.config.Name)
@@ -174,7 +184,7 @@ func (c *Cluster) Shutdown(t testing.TB, i int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	m := c.members[i]
+	m := c.members()[i]
 	node := m.node.Swap(nil)
 	if node == nil {
 		t.Fatalf("node %s is down already", m.config.Name)
@@ -192,7 +202,7 @@ func (c *Cluster) Shutdown(t testing.TB, i int) {
 // Restart starts the i-th node, which is down, with what is on its disk.
 func (c *Cluster) Restart(t testing.TB, i int) {
 	t.Helper()
-	m := c.members[i]
+	m := c.members()[i]
 	if m.node.Load() != nil {
 		t.Fatalf("node %s is up already", m.config.Name)
 	}
@@ -218,31 +228,31 @@ func (c *Cluster) host(name string) cluster.Network {
 // Wipe gives the i-th node, which is down, an empty disk: started again it joins as a new server of the same name.
 func (c *Cluster) Wipe(t testing.TB, i int) {
 	t.Helper()
-	if c.members[i].node.Load() != nil {
-		t.Fatalf("node %s is up: kill it first", c.members[i].config.Name)
+	if c.members()[i].node.Load() != nil {
+		t.Fatalf("node %s is up: kill it first", c.members()[i].config.Name)
 	}
-	c.wipe(t, c.members[i])
+	c.wipe(t, c.members()[i])
 }
 
 // Add starts one more node, which joins the cluster, and returns its number.
 func (c *Cluster) Add(t testing.TB) int {
 	t.Helper()
 	c.add(t, 0).config.Join = c.join()
-	c.Restart(t, len(c.members)-1)
-	return len(c.members) - 1
+	c.Restart(t, len(c.members())-1)
+	return len(c.members()) - 1
 }
 
 // Partition cuts every link between a node of one group and a node of another. Nodes that are in no group are a group
 // together. Only in memory.
 func (c *Cluster) Partition(groups ...[]int) {
-	side := make([]int, len(c.members))
+	side := make([]int, len(c.members()))
 	for g, group := range groups {
 		for _, i := range group {
 			side[i] = g + 1
 		}
 	}
-	for i, a := range c.members {
-		for j, b := range c.members[:i] {
+	for i, a := range c.members() {
+		for j, b := range c.members()[:i] {
 			if side[i] != side[j] {
 				c.network.Cut(a.config.Name, b.config.Name)
 			}
@@ -275,7 +285,7 @@ func (c *Cluster) Converged(t testing.TB) {
 		var index uint64
 		var hash [32]byte
 		first := true
-		for _, m := range c.members {
+		for _, m := range c.members() {
 			if !m.up() {
 				continue
 			}

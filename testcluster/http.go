@@ -17,7 +17,7 @@ const Token = "a root token of this test"
 // Addresses are the URLs of the nodes' HTTP API, those that are down too.
 func (c *Cluster) Addresses() []string {
 	var all []string
-	for _, m := range c.members {
+	for _, m := range c.members() {
 		all = append(all, "http://"+m.config.HTTPAddr)
 	}
 	return all

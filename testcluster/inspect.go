@@ -10,7 +10,7 @@ import (
 
 // Log is the log on the i-th node's disk, also while the node is down. Only in memory; only to be read.
 func (c *Cluster) Log(i int) raft.LogStore {
-	config := c.members[i].config
+	config := c.members()[i].config
 	stores, err := config.Storage.Open(&config)
 	if err != nil {
 		panic(err) // a disk in memory opens
@@ -23,7 +23,7 @@ func (c *Cluster) Network() *cluster.MemoryNetwork { return c.network }
 
 // SnapshotEvery makes nodes write a snapshot after this many bytes of log, each from its next start on.
 func (c *Cluster) SnapshotEvery(bytes int64) {
-	for _, m := range c.members {
+	for _, m := range c.members() {
 		m.config.SnapshotBytes = bytes
 	}
 }

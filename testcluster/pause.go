@@ -16,16 +16,16 @@ import (
 // leads no more before it wakes; and gossip, which only suggests addresses, goes on.
 func (c *Cluster) Pause(t testing.TB, i int) {
 	t.Helper()
-	if !c.members[i].gate.set(closed) {
-		t.Fatalf("node %s is not running", c.members[i].config.Name)
+	if !c.members()[i].gate.set(closed) {
+		t.Fatalf("node %s is not running", c.members()[i].config.Name)
 	}
 }
 
 // Resume ends Pause.
 func (c *Cluster) Resume(t testing.TB, i int) {
 	t.Helper()
-	if !c.members[i].gate.set(open) {
-		t.Fatalf("node %s is not running", c.members[i].config.Name)
+	if !c.members()[i].gate.set(open) {
+		t.Fatalf("node %s is not running", c.members()[i].config.Name)
 	}
 }
 

@@ -242,6 +242,34 @@ func TestWitnessKnowsClaimsThatWaited(t *testing.T) {
 	}
 }
 
+// A claim that found nothing in the log is answered from a read, at the index of an entry in which more happened after it.
+func TestWitnessKnowsClaimsThatCameSecond(t *testing.T) {
+	down := &fleet.Error{Code: fleet.FactoryDown, Detail: "factory f0 is down, as it reported"}
+	for name, c := range map[string]struct {
+		health fleet.Health // what f0 says behind the claim, in the same entry
+		ok     bool
+	}{"down": {fleet.HealthDown, true}, "well": {fleet.HealthOK, false}} {
+		b := newBench()
+		beat := func(h fleet.Health) fsm.Proposal {
+			return fsm.Proposal{Caller: root, Request: "beat", Command: &fsm.Heartbeat{
+				ProductID: product, Heartbeat: fleet.HeartbeatRequest{FactoryID: "f0", Health: h},
+			}}
+		}
+		claim := fsm.Proposal{Caller: root, Request: "claim", Command: &fsm.Claim{ProductID: product, FactoryID: "f0", LeaseSeconds: 60}}
+		b.apply(beat(fleet.HealthOK))
+		o := b.history.Propose(1, claim)
+		b.apply(claim, beat(c.health))
+		o.Done(fsm.Answer{Err: down, Index: b.index}, nil)
+		replay, err := b.log.Replay(b.history)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := replay.Witness(b.history); (err == nil) != c.ok {
+			t.Errorf("%s: got %v, want accepted: %t", name, err, c.ok)
+		}
+	}
+}
+
 // A call of unknown outcome may have happened or not, but not before it was made.
 func TestUnknownCallsMayHaveHappened(t *testing.T) {
 	cancel := fsm.Proposal{Caller: root, Request: "cancel", Command: &fsm.Cancel{ProductID: product, JobID: "a"}}

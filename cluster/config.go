@@ -62,10 +62,11 @@ type Config struct {
 	// Metrics, if not nil, takes the node's metrics.
 	Metrics prometheus.Registerer
 
-	// Network, Storage and Clock are where reality can fail; nil is the real thing.
+	// Network, Storage, Clock and Disk are where reality can fail; nil is the real thing.
 	Network Network
 	Storage Storage
 	Clock   Clock
+	Disk    Disk
 }
 
 // Network is how nodes reach each other. All methods may be called at once.
@@ -96,6 +97,12 @@ type Stores struct {
 // Clock is a node's wall clock. How long things take is measured by time.Now, which does not jump.
 type Clock interface {
 	Now() time.Time
+}
+
+// Disk is where the data directory is.
+type Disk interface {
+	// Free is how many bytes can still be written.
+	Free() (uint64, error)
 }
 
 // withDefaults fills zeros and refuses nonsense, naming the field.
@@ -142,6 +149,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = systemClock{}
+	}
+	if cfg.Disk == nil {
+		cfg.Disk = statfs{cfg.DataDir}
 	}
 	return cfg, nil
 }

@@ -47,7 +47,7 @@ type Config struct {
 	GossipKey []byte
 	// LogStore keeps the log: "wal" (default) or "boltdb".
 	LogStore string
-	// SegmentBytes is the size of a wal segment. Zero means 64 MiB.
+	// SegmentBytes is the size of a wal segment. Zero means 64 MiB, with TimingLocal 4 MiB.
 	SegmentBytes int
 	// Timing is the profile of time-outs. Empty means TimingLAN.
 	Timing Timing
@@ -134,6 +134,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.SegmentBytes == 0 {
 		cfg.SegmentBytes = 64 << 20
+		if cfg.Timing == TimingLocal { // segments are allocated whole, and a small machine may run three nodes
+			cfg.SegmentBytes = 4 << 20
+		}
 	}
 	if cfg.Retention == 0 {
 		cfg.Retention = 30 * 24 * time.Hour

@@ -5,6 +5,7 @@ package testcluster_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,6 +209,40 @@ func TestTwoDisksFill(t *testing.T) {
 		})
 		c.Until(t, "the lease that ran out is reaped", func() bool { return c.Job(t, held.Job.ID).Stage == fleet.Queued })
 		c.Converged(t)
+	})
+}
+
+// New work that is refused holds up nothing else, though both come through one follower at once.
+func TestRefusalsHoldNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.Start(t, 3)
+		c.Factory(t, "f1")
+		for i := range 3 {
+			c.SetDiskFree(i, scarce)
+		}
+		refused(t, c)
+		follower := (c.Leader(t) + 1) % 3
+		end := time.Now().Add(10 * time.Second)
+		var wait sync.WaitGroup
+		for range 4 {
+			wait.Go(func() {
+				for ; time.Now().Before(end); time.Sleep(3 * time.Millisecond) {
+					if err := submit(t, c, follower); !errors.Is(err, fleet.DiskFull) {
+						t.Errorf("submitting: got %v, want %v", err, fleet.DiskFull)
+					}
+				}
+			})
+			wait.Go(func() {
+				for ; time.Now().Before(end); time.Sleep(3 * time.Millisecond) {
+					began, seats := time.Now(), int64(16)
+					err := at(t, c, follower, &fsm.Heartbeat{ProductID: testcluster.Product, Heartbeat: fleet.HeartbeatRequest{FactoryID: "f1", SeatLimit: &seats}})
+					if took := time.Since(began); err != nil || took > 200*time.Millisecond {
+						t.Errorf("heartbeat: got %v after %v, want it to be taken at once", err, took)
+					}
+				}
+			})
+		}
+		wait.Wait()
 	})
 }
 

@@ -126,7 +126,7 @@ func (s *space) run() {
 		s.look()
 		low := s.low()
 		switch {
-		case !low && wasLow:
+		case !low && wasLow && s.spoken.allow("room", spaceSay):
 			s.node.log.Info("the disk has room again", "freeBytes", s.free.Load(), "reserveBytes", s.reserve.Load())
 		case low && s.spoken.allow("low", spaceSay):
 			s.node.log.Warn("the disk is short of room: make some, or new work is refused", "dir", s.node.cfg.DataDir,

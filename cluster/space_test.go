@@ -5,10 +5,13 @@ package cluster
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -147,6 +150,9 @@ func TestShortOfRoomMakesSome(t *testing.T) {
 		}
 		disk.free.Store(20 << 20)
 		eventually(t, "a snapshot is written", func() bool { _, usable := newestSnapshot(t, n); return usable == 1 })
+		if list, _ := n.stores.Snapshots.List(); list[0].Size == 0 || n.space.snapshot.Load() != list[0].Size {
+			t.Errorf("its size: got %d, want %d", n.space.snapshot.Load(), list[0].Size)
+		}
 		whole, _ := n.stores.Log.FirstIndex()
 		first, _ := newestSnapshot(t, n)
 		renew()
@@ -175,7 +181,7 @@ func TestShortOfRoomMakesSome(t *testing.T) {
 	})
 }
 
-// metric is a gauge's value, or how much a histogram has counted.
+// metric is a gauge's or a counter's value, or how much a histogram has counted.
 func metric(t *testing.T, r *prometheus.Registry, name string) float64 {
 	t.Helper()
 	families, err := r.Gather()
@@ -189,7 +195,7 @@ func metric(t *testing.T, r *prometheus.Registry, name string) float64 {
 		if h := f.GetMetric()[0].GetHistogram(); h != nil {
 			return float64(h.GetSampleCount())
 		}
-		return f.GetMetric()[0].GetGauge().GetValue()
+		return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
 	}
 	t.Fatalf("there is no metric %s", name)
 	return 0
@@ -198,8 +204,10 @@ func metric(t *testing.T, r *prometheus.Registry, name string) float64 {
 // A leader that can't hand over, whoever has room, takes no more than its own disk has room for.
 func TestStuckWithAFullDisk(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
-		nodes := threeMembers(t, NewMemoryNetwork())
+		network := NewMemoryNetwork()
+		nodes, disks, _ := threeDisks(t, network)
 		leader := leaderOf(nodes)
+		eventually(t, "they have said how they are", func() bool { _, found := leader.space.roomiest(fsm.NeedsReserve); return found })
 		leader.space.free.Store(1)
 		leader.space.judge()
 		if got := fsm.Need(leader.space.allowed.Load()); got != fsm.NeedsReserve {
@@ -209,6 +217,107 @@ func TestStuckWithAFullDisk(t *testing.T) {
 		leader.space.judge()
 		if got := fsm.Need(leader.space.allowed.Load()); got != fsm.NeedsNothing {
 			t.Errorf("when it can't hand over: got %d, want %d", got, fsm.NeedsNothing)
+		}
+		leader.space.look()
+		leader.space.setStuck(false)
+
+		var other, last *Node
+		for i, n := range nodes {
+			switch {
+			case n == leader:
+				disks[i].free.Store(1)
+			case other == nil:
+				other = n
+				disks[i].free.Store(1)
+			default:
+				last = n
+			}
+		}
+		network.Cut(leader.cfg.Name, last.cfg.Name)
+		stuck := func() bool { leader.space.mu.Lock(); defer leader.space.mu.Unlock(); return leader.space.stuck }
+		eventually(t, "it can't hand over", stuck)
+		network.Heal()
+		eventually(t, "the one with room leads", last.IsLeader)
+	})
+}
+
+// threeDisks is three members that are ready, with a disk and metrics each.
+func threeDisks(t *testing.T, network *MemoryNetwork) (nodes []*Node, disks []*setDisk, metrics []*prometheus.Registry) {
+	t.Helper()
+	for i := range 3 {
+		disks, metrics = append(disks, newSetDisk(1<<40)), append(metrics, prometheus.NewRegistry())
+		nodes = append(nodes, member(t, network, Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three, Disk: disks[i], Metrics: metrics[i]}))
+	}
+	allReady := func() bool { return !slices.ContainsFunc(nodes, func(n *Node) bool { return n.Ready() != nil }) }
+	eventually(t, "all are ready", func() bool { return allReady() && leaderOf(nodes) != nil })
+	return nodes, disks, metrics
+}
+
+// A node that is short of room leaves elections to the other one, not even for a moment does it lead; but if both are short, one leads.
+func TestShortOfRoomLeavesElectionsToOthers(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		network := NewMemoryNetwork()
+		nodes, disks, metrics := threeDisks(t, network)
+		low := slices.IndexFunc(nodes, func(n *Node) bool { return !n.IsLeader() })
+		disks[low].free.Store(1)
+		eventually(t, "it says so", func() bool { return errors.Is(nodes[low].Ready(), errDisk) })
+		before := metric(t, metrics[low], "fleet_leader_changes_total")
+		isolate := func() (leader, next *Node) {
+			leader = leaderOf(nodes)
+			for _, n := range nodes {
+				if n != leader {
+					network.Cut(leader.cfg.Name, n.cfg.Name)
+				}
+			}
+			eventually(t, "another one leads", func() bool {
+				next = leaderOf(slices.DeleteFunc(slices.Clone(nodes), func(n *Node) bool { return n == leader }))
+				return next != nil
+			})
+			return leader, next
+		}
+		for range 12 {
+			leader, next := isolate()
+			network.Heal()
+			eventually(t, "all follow it", func() bool { return !leader.IsLeader() && leader.Leader() == next.cfg.Name })
+		}
+		if got := metric(t, metrics[low], "fleet_leader_changes_total"); got != before {
+			t.Errorf("it was made leader %v times, want never", got-before)
+		}
+		for i, d := range disks {
+			d.free.Store(20 << 20)
+			eventually(t, "it says so", nodes[i].space.low)
+		}
+		isolate()
+	})
+}
+
+// What a leader had no room for is turned away at once for a moment, other work and other leaders' is not.
+func TestTurnedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fw := newForwarder(&Node{})
+		one, two := target{id: "one"}, target{id: "two"}
+		turned := func(to target, c fsm.Command) bool {
+			w := newPending(fsm.Proposal{Command: c})
+			fw.enqueue(to, w)
+			select {
+			case <-w.done:
+				return errors.Is(w.err, errRefused) && errors.Is(w.answers[0].Err, fleet.DiskFull)
+			default:
+				return false
+			}
+		}
+		fw.turnedAway(one, &fsm.Submit{}, diskFull())
+		if !turned(one, &fsm.Comment{}) || turned(one, &fsm.Renew{}) || turned(two, &fsm.Submit{}) {
+			t.Error("new work was refused: want just that to be turned away, by that leader")
+		}
+		fw.turnedAway(one, &fsm.Renew{}, diskFull())
+		fw.turnedAway(one, &fsm.Submit{}, diskFull())
+		if !turned(one, &fsm.Renew{}) || turned(one, &fsm.Noop{}) {
+			t.Error("all work was refused: want all to be turned away but what needs no room")
+		}
+		time.Sleep(turnedFor)
+		if turned(one, &fsm.Submit{}) {
+			t.Error("a moment later: want it to be asked again")
 		}
 	})
 }

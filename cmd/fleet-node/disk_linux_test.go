@@ -3,10 +3,12 @@ package main
 // This file fills a real disk under a real node, and frees it again.
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -50,6 +52,71 @@ func leaveFree(t *testing.T, dir string, bytes int64) {
 	}
 }
 
+// diskNode is a cluster of one on a small disk.
+type diskNode struct {
+	t       *testing.T
+	dir     string
+	http    string
+	process *exec.Cmd
+	log     lockedBuffer
+}
+
+func (n *diskNode) start() {
+	n.t.Helper()
+	all, err := freePorts(0)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	p := all[0]
+	n.http = "http://" + local(p.http)
+	n.process = self([]string{"FLEET_ROOT_TOKEN=" + rootToken}, "agent", "--name", "full", "--data-dir", n.dir, "--bootstrap-expect", "1",
+		"--http-addr", local(p.http), "--node-addr", local(p.node), "--gossip-addr", local(p.gossip), "--timing", "local")
+	n.process.Stdout, n.process.Stderr = &n.log, &n.log
+	if err := n.process.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *diskNode) stop() {
+	_ = n.process.Process.Signal(syscall.SIGTERM)
+	if err := n.process.Wait(); err != nil {
+		n.t.Errorf("the node ended with %v\n%s", err, n.log.String())
+	}
+}
+
+func (n *diskNode) call(method, path, body string) (int, http.Header, string) {
+	n.t.Helper()
+	request, err := http.NewRequest(method, n.http+path, strings.NewReader(body))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+rootToken)
+	request.Header.Set("X-Product-Id", "disk")
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, nil, err.Error()
+	}
+	defer response.Body.Close()
+	b, _ := io.ReadAll(response.Body)
+	return response.StatusCode, response.Header, string(b)
+}
+
+// until calls until the answer has a status and a text, and returns its header.
+func (n *diskNode) until(what, method, path, body string, status int, text string) http.Header {
+	n.t.Helper()
+	var got string
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		code, header, answer := n.call(method, path, body)
+		if code == status && strings.Contains(answer, text) {
+			return header
+		}
+		got = fmt.Sprint(code, " ", answer)
+	}
+	n.t.Fatalf("%s: waited in vain for %d with %q, got %s\n%s", what, status, text, got, n.log.String())
+	return nil
+}
+
 // A node on a disk that fills refuses new work below its reserve, everything below half of it, and survives a disk without one free byte.
 // Once there is room it goes on, without a restart.
 func TestDiskFills(t *testing.T) {
@@ -57,83 +124,85 @@ func TestDiskFills(t *testing.T) {
 		t.Skip("it starts a node")
 	}
 	dir := smallDisk(t)
-	all, err := freePorts(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := all[0]
-	node := self([]string{"FLEET_ROOT_TOKEN=" + rootToken}, "agent", "--name", "full", "--data-dir", filepath.Join(dir, "data"), "--bootstrap-expect", "1",
-		"--http-addr", local(p.http), "--node-addr", local(p.node), "--gossip-addr", local(p.gossip), "--timing", "local")
-	log := new(lockedBuffer)
-	node.Stdout, node.Stderr = log, log
-	if err := node.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = node.Process.Signal(syscall.SIGTERM)
-		if err := node.Wait(); err != nil {
-			t.Errorf("the node ended with %v\n%s", err, log.String())
-		}
-	})
-	call := func(method, path, body string) (int, http.Header, string) {
-		request, err := http.NewRequest(method, "http://"+local(p.http)+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+rootToken)
-		request.Header.Set("X-Product-Id", "disk")
-		request.Header.Set("Content-Type", "application/json")
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return 0, nil, err.Error()
-		}
-		defer response.Body.Close()
-		b, _ := io.ReadAll(response.Body)
-		return response.StatusCode, response.Header, string(b)
-	}
-	until := func(what, method, path, body string, status int, text string) http.Header {
-		t.Helper()
-		var got string
-		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-			code, header, answer := call(method, path, body)
-			if code == status && strings.Contains(answer, text) {
-				return header
-			}
-			got = fmt.Sprint(code, " ", answer)
-		}
-		t.Fatalf("%s: waited in vain for %d with %q, got %s\n%s", what, status, text, got, log.String())
-		return nil
-	}
+	n := &diskNode{t: t, dir: filepath.Join(dir, "data")}
+	n.start()
+	t.Cleanup(n.stop)
 	const submission, heartbeat = `{"bodyMd":"x"}`, `{"factoryId":"f1","seatLimit":2}`
-	until("with room", "GET", "/readyz", "", 200, "true")
-	until("with room", "POST", "/fleet/jobs", submission, 201, "queued")
+	n.until("with room", "GET", "/readyz", "", 200, "true")
+	n.until("with room", "POST", "/fleet/jobs", submission, 201, "queued")
 
 	leaveFree(t, dir, 24<<20)
-	until("below the reserve", "GET", "/readyz", "", 503, `"reason":"disk"`)
-	if header := until("below the reserve", "POST", "/fleet/jobs", submission, 503, `"disk_full"`); header.Get("Retry-After") == "" {
+	n.until("below the reserve", "GET", "/readyz", "", 503, `"reason":"disk"`)
+	if header := n.until("below the reserve", "POST", "/fleet/jobs", submission, 503, `"disk_full"`); header.Get("Retry-After") == "" {
 		t.Error("disk_full without a Retry-After")
 	}
-	if code, _, answer := call("POST", "/fleet/factories/heartbeat", heartbeat); code != 200 {
+	if code, _, answer := n.call("POST", "/fleet/factories/heartbeat", heartbeat); code != 200 {
 		t.Errorf("a heartbeat below the reserve: got %d %s, want it to go on", code, answer)
 	}
-	until("below the reserve", "GET", "/metrics", "", 200, "fleet_disk_reserve_bytes 3.3554432e+07")
+	n.until("below the reserve", "GET", "/metrics", "", 200, "fleet_disk_reserve_bytes 3.3554432e+07")
 
 	leaveFree(t, dir, 12<<20)
-	until("below half of it", "POST", "/fleet/factories/heartbeat", heartbeat, 503, `"disk_full"`)
+	n.until("below half of it", "POST", "/fleet/factories/heartbeat", heartbeat, 503, `"disk_full"`)
 	leaveFree(t, dir, 0)
 	for range 50 { // nothing of this may reach the log
-		if code, _, answer := call("POST", "/fleet/factories/heartbeat", heartbeat); code != 503 {
+		if code, _, answer := n.call("POST", "/fleet/factories/heartbeat", heartbeat); code != 503 {
 			t.Fatalf("a heartbeat on a full disk: got %d %s, want 503", code, answer)
 		}
 	}
-	until("on a full disk", "GET", "/fleet/jobs", "", 200, "queued")
+	n.until("on a full disk", "GET", "/fleet/jobs", "", 200, "queued")
 
 	if err := os.Remove(filepath.Join(dir, "ballast")); err != nil {
 		t.Fatal(err)
 	}
-	until("with room again", "GET", "/readyz", "", 200, "true")
-	until("with room again", "POST", "/fleet/jobs", submission, 201, "queued")
-	if said := strings.Count(log.String(), "short of room"); said < 1 || said > 2 {
-		t.Errorf("it said %d times that it is short of room, want once a minute\n%s", said, log.String())
+	n.until("with room again", "GET", "/readyz", "", 200, "true")
+	n.until("with room again", "POST", "/fleet/jobs", submission, 201, "queued")
+	if said := strings.Count(n.log.String(), "short of room"); said < 1 || said > 2 {
+		t.Errorf("it said %d times that it is short of room, want once a minute\n%s", said, n.log.String())
 	}
+}
+
+// A disk that fills faster than anybody looks ends the node with 6. Once there is room it starts again, with all that it acknowledged.
+func TestDiskFillsInAMoment(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts a node")
+	}
+	dir := smallDisk(t)
+	n := &diskNode{t: t, dir: filepath.Join(dir, "data")}
+	n.start()
+	n.until("with room", "GET", "/readyz", "", 200, "true")
+	leaveFree(t, dir, 0)
+	acknowledged, big := 0, `{"bodyMd":"`+strings.Repeat("x", 200_000)+`"}`
+	code := 0
+	for range 200 {
+		if code, _, _ = n.call("POST", "/fleet/jobs", big); code != 201 {
+			break
+		}
+		acknowledged++
+	}
+	if err := os.Remove(filepath.Join(dir, "ballast")); err != nil {
+		t.Fatal(err)
+	}
+	if code == 503 { // it has looked in time
+		t.Cleanup(n.stop)
+	} else {
+		_ = n.process.Wait()
+		if got := n.process.ProcessState.ExitCode(); got != exitStorage {
+			t.Fatalf("got the status %d, want %d\n%s", got, exitStorage, n.log.String())
+		}
+		n.start()
+		t.Cleanup(n.stop)
+	}
+	n.until("with room again", "GET", "/readyz", "", 200, "true")
+	n.until("with room again", "POST", "/fleet/jobs", `{"bodyMd":"x"}`, 201, "queued")
+	_, _, stats := n.call("GET", "/fleet/stats", "")
+	var got struct {
+		Stages struct {
+			Queued int `json:"queued"`
+		} `json:"stages"`
+	}
+	// The call whose outcome was not known may be there too.
+	if err := json.Unmarshal([]byte(stats), &got); err != nil || got.Stages.Queued < acknowledged+1 || got.Stages.Queued > acknowledged+2 {
+		t.Errorf("%d jobs were acknowledged, and one later: got %s, %v", acknowledged, stats, err)
+	}
+	t.Logf("%d jobs were acknowledged before %d", acknowledged, code)
 }

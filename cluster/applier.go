@@ -22,7 +22,7 @@ type applier struct {
 	renewed func()                // called when a snapshot has replaced the whole state, must not block
 	applied func(d time.Duration) // measures an entry
 	// persisted is called when a snapshot is written, but not yet in force.
-	persisted func()
+	persisted func(size int64, took time.Duration)
 	failed    bool        // after a fatal error nothing is applied any more
 	bytes     func(n int) // counts what the log has grown by
 
@@ -60,7 +60,7 @@ type frameWaiter struct {
 
 func newApplier(machine *fsm.Machine) *applier {
 	return &applier{
-		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {}, persisted: func() {},
+		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {}, persisted: func(int64, time.Duration) {},
 		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
 	}
 }
@@ -274,15 +274,17 @@ func (a *applier) Restore(rc io.ReadCloser) error {
 // frozen is the state at one index.
 type frozen struct {
 	handle    *fsm.Handle
-	persisted func()
+	persisted func(size int64, took time.Duration)
 }
 
 // Persist writes the snapshot to raft's sink, which raft closes, or cancels after an error.
 func (f *frozen) Persist(sink raft.SnapshotSink) error {
-	if _, err := f.handle.WriteTo(sink); err != nil {
+	began := time.Now()
+	size, err := f.handle.WriteTo(sink)
+	if err != nil {
 		return fmt.Errorf("writing a snapshot: %w", err)
 	}
-	f.persisted()
+	f.persisted(size, time.Since(began))
 	return nil
 }
 

@@ -24,26 +24,38 @@ func (n *Node) compact(r *raft.Raft) {
 			timer.Stop()
 			return
 		}
-		written := n.logBytes.Load()
-		if !n.snapshotDue(written) {
-			continue
+		if n.snapshotDue(n.logBytes.Load()) {
+			n.takeSnapshot(r)
 		}
-		began := time.Now()
-		if err := r.Snapshot().Error(); err != nil {
-			if !errors.Is(err, raft.ErrNothingNewToSnapshot) && !errors.Is(err, raft.ErrRaftShutdown) {
-				n.log.Warn("writing a snapshot", "error", err)
-			}
-			continue
-		}
-		n.logBytes.Add(-written)
-		n.log.Info("wrote a snapshot", "index", n.machine.Index(), "durationSeconds", time.Since(began).Seconds())
 	}
+}
+
+// takeSnapshot writes a snapshot and lets go of the log before it, and reports whether it did.
+func (n *Node) takeSnapshot(r *raft.Raft) bool {
+	n.snapping.Lock()
+	defer n.snapping.Unlock()
+	written, began := n.logBytes.Load(), time.Now()
+	if err := r.Snapshot().Error(); err != nil {
+		if !errors.Is(err, raft.ErrNothingNewToSnapshot) && !errors.Is(err, raft.ErrRaftShutdown) && n.space.spoken.allow("snapshot", spaceSay) {
+			n.log.Warn("writing a snapshot", "error", err)
+		}
+		return false
+	}
+	n.logBytes.Add(-written)
+	n.log.Info("wrote a snapshot", "index", n.machine.Index(), "durationSeconds", time.Since(began).Seconds())
+	return true
+}
+
+// snapshotBusy reports whether a snapshot is being read, which is while a follower is sent one.
+func (n *Node) snapshotBusy() bool {
+	s, ok := n.stores.Snapshots.(*usableSnapshots)
+	return ok && s.reading.Load() > 0
 }
 
 // snapshotDue: the log has grown by SnapshotBytes, or by half of the last snapshot if that is more; or there is no snapshot any more
 // that a follower could be given. Never while one is read, which is while a follower is sent one.
 func (n *Node) snapshotDue(written int64) bool {
-	if s, ok := n.stores.Snapshots.(*usableSnapshots); ok && s.reading.Load() > 0 {
+	if n.snapshotBusy() {
 		return false
 	}
 	snapshots, err := n.stores.Snapshots.List()
@@ -56,6 +68,13 @@ func (n *Node) snapshotDue(written int64) bool {
 		enough = max(enough, snapshots[0].Size/2)
 	}
 	return written >= enough
+}
+
+// persisted is called when a snapshot is written but not yet in force.
+func (n *Node) persisted(size int64, took time.Duration) {
+	n.metrics.snapshot.Observe(took.Seconds())
+	n.space.snapshot.Store(size)
+	n.keepLog()
 }
 
 // keepLog is called when a snapshot is written but not yet in force. It keeps the log back to the one before, and a tenth more for what

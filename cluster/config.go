@@ -47,7 +47,7 @@ type Config struct {
 	GossipKey []byte
 	// LogStore keeps the log: "wal" (default) or "boltdb".
 	LogStore string
-	// SegmentBytes is the size of a wal segment. Zero means 64 MiB.
+	// SegmentBytes is the size of a wal segment. Zero means 64 MiB, with TimingLocal 4 MiB.
 	SegmentBytes int
 	// Timing is the profile of time-outs. Empty means TimingLAN.
 	Timing Timing
@@ -62,10 +62,11 @@ type Config struct {
 	// Metrics, if not nil, takes the node's metrics.
 	Metrics prometheus.Registerer
 
-	// Network, Storage and Clock are where reality can fail; nil is the real thing.
+	// Network, Storage, Clock and Disk are where reality can fail; nil is the real thing.
 	Network Network
 	Storage Storage
 	Clock   Clock
+	Disk    Disk
 }
 
 // Network is how nodes reach each other. All methods may be called at once.
@@ -98,6 +99,12 @@ type Clock interface {
 	Now() time.Time
 }
 
+// Disk is where the data directory is.
+type Disk interface {
+	// Free is how many bytes can still be written.
+	Free() (uint64, error)
+}
+
 // withDefaults fills zeros and refuses nonsense, naming the field.
 func (cfg Config) withDefaults() (Config, error) {
 	for _, f := range []struct{ name, value string }{{"Name", cfg.Name}, {"DataDir", cfg.DataDir}, {"NodeAddr", cfg.NodeAddr}, {"GossipAddr", cfg.GossipAddr}} {
@@ -127,6 +134,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.SegmentBytes == 0 {
 		cfg.SegmentBytes = 64 << 20
+		if cfg.Timing == TimingLocal { // segments are allocated whole, and a small machine may run three nodes
+			cfg.SegmentBytes = 4 << 20
+		}
 	}
 	if cfg.Retention == 0 {
 		cfg.Retention = 30 * 24 * time.Hour
@@ -142,6 +152,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = systemClock{}
+	}
+	if cfg.Disk == nil {
+		cfg.Disk = statfs{cfg.DataDir}
 	}
 	return cfg, nil
 }

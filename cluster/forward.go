@@ -13,6 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/raft"
+
+	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
 )
 
@@ -23,11 +26,24 @@ type forwarder struct {
 	mu      sync.Mutex // guards what follows
 	waiting []*pending
 	target  target // where waiting is meant for
+	turned  turned
 	wake    chan struct{}
 
 	dialing slot  // guards link; never taken with mu held
 	link    *link // to the latest leader
 }
+
+// turned is what a leader had no room for. For a moment the same is turned away here, so that new work does not hold up the frames
+// of other work.
+type turned struct {
+	by   raft.ServerID
+	need fsm.Need
+	at   time.Time
+	err  *fleet.Error
+}
+
+// turnedFor is that moment.
+const turnedFor = time.Second
 
 func newForwarder(n *Node) *forwarder {
 	return &forwarder{node: n, wake: make(chan struct{}, 1), dialing: newSlot()}
@@ -35,6 +51,12 @@ func newForwarder(n *Node) *forwarder {
 
 func (fw *forwarder) enqueue(to target, w *pending) {
 	fw.mu.Lock()
+	t := fw.turned
+	if t.err != nil && t.by == to.id && time.Since(t.at) < turnedFor && fsm.NeedOf(w.proposals[0].Command) >= t.need {
+		fw.mu.Unlock()
+		w.finish([]fsm.Answer{{Err: t.err}}, errRefused)
+		return
+	}
 	fw.waiting = append(fw.waiting, w)
 	fw.target = to
 	fw.mu.Unlock()
@@ -96,12 +118,21 @@ func (fw *forwarder) take() (target, []*pending) {
 func (fw *forwarder) send(to target, group []*pending) {
 	finish := func(answers []fsm.Answer, err error) {
 		for _, w := range group {
-			if err != nil {
+			if err != nil && !errors.Is(err, errRefused) {
 				w.finish(nil, err)
 				continue
 			}
-			w.finish(answers[:len(w.proposals):len(w.proposals)], nil)
+			share := answers[:len(w.proposals):len(w.proposals)]
 			answers = answers[len(w.proposals):]
+			switch {
+			case err == nil:
+				w.finish(share, nil)
+			case share[0].Err != nil: // what a node forwards is one call's, and one proposal
+				fw.turnedAway(to, w.proposals[0].Command, share[0].Err)
+				w.finish(share, errRefused)
+			default:
+				w.finish(nil, errNotProposed)
+			}
 		}
 	}
 	var id frameID
@@ -129,6 +160,16 @@ func (fw *forwarder) send(to target, group []*pending) {
 		defer fw.node.applier.unexpectFrame(id)
 		finish(fw.outcome(reply, own, count))
 	}()
+}
+
+func (fw *forwarder) turnedAway(to target, c fsm.Command, err *fleet.Error) {
+	fw.mu.Lock()
+	defer fw.mu.Unlock()
+	need, now := fsm.NeedOf(c), time.Now()
+	if t := fw.turned; t.by == to.id && now.Sub(t.at) < turnedFor {
+		need = min(need, t.need)
+	}
+	fw.turned = turned{to.id, need, now, err}
 }
 
 // outcome is what became of a frame: what the leader says, or else what this node sees in its own log

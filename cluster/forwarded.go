@@ -81,7 +81,7 @@ func (n *Node) serveAsk(f frame) []byte {
 	case frameRemove:
 		err = n.membership.remove(ctx, string(f.payload))
 	case frameTransfer:
-		err = n.transfer(string(f.payload))
+		err = n.transfer(ctx, string(f.payload))
 	}
 	var refused *fleet.Error
 	switch {

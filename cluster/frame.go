@@ -28,7 +28,7 @@ const (
 	replyOK          byte = 0
 	replyNotProposed byte = 1
 	replyUnknown     byte = 2
-	replyRefused     byte = 3 // an encoded answer with the refusal follows
+	replyRefused     byte = 3 // an encoded answer with the refusal follows; of proposals one for each, empty for those that may come again
 )
 
 // maxFrame bounds what a frame may claim to be.
@@ -118,14 +118,16 @@ func decodeProposals(b []byte) (*pending, error) {
 
 // encodeAnswers is the payload of the reply. What can't be encoded, or would be too long a frame, the follower reads from its own log.
 func encodeAnswers(p *pending) []byte {
+	b := []byte{replyOK}
 	switch {
 	case p.err == nil:
+	case errors.Is(p.err, errRefused):
+		b[0] = replyRefused
 	case errors.Is(p.err, errNotProposed):
 		return []byte{replyNotProposed}
 	default:
 		return []byte{replyUnknown}
 	}
-	b := []byte{replyOK}
 	for i := range p.answers {
 		var err error
 		if b, err = fsm.AppendAnswer(b, &p.answers[i]); err != nil {
@@ -142,7 +144,12 @@ func decodeAnswers(b []byte, n int) ([]fsm.Answer, error) {
 	if len(b) == 0 || b[0] == replyUnknown {
 		return nil, errUnknown
 	}
-	if b[0] != replyOK {
+	var outcome error
+	switch b[0] {
+	case replyOK:
+	case replyRefused:
+		outcome = errRefused
+	default:
 		return nil, errNotProposed
 	}
 	b = b[1:]
@@ -153,5 +160,5 @@ func decodeAnswers(b []byte, n int) ([]fsm.Answer, error) {
 			return nil, fmt.Errorf("%w: the leader's answer can't be read", errUnknown)
 		}
 	}
-	return answers, nil
+	return answers, outcome
 }

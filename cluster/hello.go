@@ -11,8 +11,6 @@ import (
 	"net"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/lysnrai/fleet/fsm"
 )
 
@@ -69,7 +67,8 @@ type helloReply struct {
 	LeaderAddr string   `json:"leaderAddr"`       //
 	ContactMs  int64    `json:"contactMs"`        // since it last heard from the leader; -1: never
 	Removed    bool     `json:"removed"`          // the asker was removed from the cluster
-	DiskFree   uint64   `json:"diskFree"`         // bytes
+	DiskFree   uint64   `json:"diskFree"`         // bytes, to opStatus
+	Reserve    uint64   `json:"reserve,omitzero"` // bytes of the disk that it wants to keep free, to opStatus
 	Granted    bool     `json:"granted"`          // promise, release, join: done
 	Refused    string   `json:"refused,omitzero"` // why not
 
@@ -157,13 +156,4 @@ func readHello(r io.Reader, message any) error {
 		return errors.New("it is over the limit of a greeting")
 	}
 	return err
-}
-
-// diskFree is how many bytes this user may still write where the data directory is, 0 if that is not known.
-func diskFree(path string) uint64 {
-	var s unix.Statfs_t
-	if unix.Statfs(path, &s) != nil {
-		return 0
-	}
-	return s.Bavail * uint64(s.Bsize)
 }

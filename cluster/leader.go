@@ -125,7 +125,7 @@ func (n *Node) followLeadership(notify <-chan bool) {
 	}
 }
 
-// lead is a leader's term: its clock, its first entry, then proposals, the reaper and the membership.
+// lead is a leader's term: its clock, its first entry, then proposals, the reaper, the membership and the disks.
 func (n *Node) lead(ctx context.Context) {
 	n.clock.start(ctx)
 	for { // nothing is served, stamped or reaped before this entry is applied (hashicorp/raft #509)
@@ -146,11 +146,12 @@ func (n *Node) lead(ctx context.Context) {
 	n.clock.reach(n.machine.Now())
 	n.log.Info("leading the cluster", "term", n.raft.CurrentTerm())
 	n.metrics.leaderChanges.Inc()
+	n.space.begin()
 	n.leading.Store(true)
 	n.proposer.setOpen(true)
 	n.announceLeader()
-	done := make(chan struct{}, 3)
-	for _, run := range []func(context.Context){n.clock.run, n.reap, n.membership.lead} {
+	done := make(chan struct{}, 4)
+	for _, run := range []func(context.Context){n.clock.run, n.reap, n.membership.lead, n.space.lead} {
 		go func() { run(ctx); done <- struct{}{} }()
 	}
 	for range cap(done) {

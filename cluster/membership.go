@@ -39,6 +39,7 @@ type membership struct {
 	propose   func(ctx context.Context, c fsm.Command) error
 	view      func(func(fsm.View))
 	stamp     func() (fleet.Time, bool) // the leader's clock, if this node leads
+	room      func() room               // on this node's disk
 	log       hclog.Logger
 	stop      func(error)
 
@@ -96,7 +97,8 @@ func (m *membership) answer(peerID, _ string, req helloRequest) helloReply {
 	case opJoin:
 		reply.Granted, reply.Refused = m.joined(peerID, req.From, reply.Removed)
 	case opStatus:
-		reply.DiskFree = diskFree(m.cfg.DataDir)
+		own := m.room()
+		reply.DiskFree, reply.Reserve = own.free, own.reserve
 	case opWho:
 		if own.ClusterID == "" {
 			reply.Join = m.cfg.Join

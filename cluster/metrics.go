@@ -12,6 +12,8 @@ type metrics struct {
 	propose       prometheus.Histogram
 	batch         prometheus.Histogram
 	apply         prometheus.Histogram
+	snapshot      prometheus.Histogram
+	fsync         prometheus.Histogram
 	leaderChanges prometheus.Counter
 	waiting       prometheus.Gauge
 }
@@ -32,6 +34,14 @@ func newMetrics(n *Node, r prometheus.Registerer) *metrics {
 			Name: "fleet_fsm_apply_seconds",
 			Help: "Time to apply one log entry.", Buckets: prometheus.ExponentialBuckets(0.00001, 2, 16),
 		}),
+		snapshot: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fleet_fsm_snapshot_seconds",
+			Help: "Time to write the state into a snapshot.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+		}),
+		fsync: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fleet_wal_fsync_seconds",
+			Help: "Time to store entries in the log durably: the write and its fsync together.", Buckets: seconds,
+		}),
 		leaderChanges: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fleet_leader_changes_total",
 			Help: "How often this node became the leader.",
@@ -47,7 +57,7 @@ func newMetrics(n *Node, r prometheus.Registerer) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	r.MustRegister(m.propose, m.batch, m.apply, m.leaderChanges, m.waiting,
+	r.MustRegister(m.propose, m.batch, m.apply, m.snapshot, m.fsync, m.leaderChanges, m.waiting,
 		gauge("fleet_is_leader", "1 if this node leads.", func() float64 { return truth(n.IsLeader()) }),
 		gauge("fleet_has_leader", "1 if this node knows a leader.", func() float64 { return truth(n.Leader() != "") }),
 		gauge("fleet_applied_index", "Log index that the state machine has applied.", func() float64 { return float64(n.machine.Index()) }),
@@ -66,6 +76,8 @@ func newMetrics(n *Node, r prometheus.Registerer) *metrics {
 		gauge("fleet_clock_offset_seconds", "This node's clock, ahead of the median of the voters' clocks.", func() float64 {
 			return time.Duration(n.membership.clockAhead.Load()).Seconds()
 		}),
+		gauge("fleet_disk_free_bytes", "Bytes that can still be written where the data directory is.", func() float64 { return float64(n.space.free.Load()) }),
+		gauge("fleet_disk_reserve_bytes", "Bytes below which this node says that its disk is short of room.", func() float64 { return float64(n.space.reserve.Load()) }),
 		gauge("fleet_voters", "Voters in the configuration.", func() float64 { return float64(n.voters()) }),
 	)
 	return m
@@ -79,3 +91,4 @@ func truth(b bool) float64 {
 }
 
 func (m *metrics) applied(d time.Duration) { m.apply.Observe(d.Seconds()) }
+func (m *metrics) stored(d time.Duration)  { m.fsync.Observe(d.Seconds()) }

@@ -46,6 +46,7 @@ type Node struct {
 	clock      *leaderClock
 	waiters    *waiters
 	membership *membership
+	space      *space
 	metrics    *metrics
 
 	leading   atomic.Bool   // leads, and has applied its leader-change entry
@@ -53,6 +54,7 @@ type Node struct {
 	notify    chan bool     // raft's word that this node leads, or no more
 	startedAt uint64        // what was in the log at the start: ready once that is applied
 	logBytes  atomic.Int64  // log written since the last snapshot
+	snapping  slot          // held while a snapshot is written
 
 	work     sync.WaitGroup  // what runs as long as the node does
 	lifetime context.Context // ends when closing does
@@ -85,7 +87,7 @@ func Start(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, dir: dir, id: dir.identity().ServerID, log: cfg.Logger, wall: cfg.Clock, machine: fsm.New(),
 		deadlines: make(chan struct{}, 1), notify: make(chan bool, 64),
-		draining: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{}),
+		snapping: newSlot(), draining: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{}),
 		leaderNews: make(chan struct{}), feeds: map[string]chan struct{}{},
 	}
 	n.lifetime, n.end = context.WithCancel(context.Background())
@@ -117,15 +119,17 @@ func Start(cfg Config) (*Node, error) {
 	n.applier = newApplier(n.machine)
 	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
-	n.applier.persisted = n.keepLog
+	n.applier.persisted = n.persisted
+	n.stores.Log.(haltingLog).dog.stored = n.metrics.stored
 	n.proposer, n.nudger, n.forwarder = newProposer(n), newNudger(n), newForwarder(n)
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
-	n.clock, n.waiters = &leaderClock{node: n}, newWaiters(n)
+	n.clock, n.waiters, n.space = &leaderClock{node: n}, newWaiters(n), newSpace(n)
+	n.transport.shy = n.space.shy
 	n.membership = &membership{
 		changing: newSlot(),
 		cfg:      &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
 		propose: func(ctx context.Context, c fsm.Command) error { _, err := n.proposeInternal(ctx, c); return err },
-		view:    n.machine.View, stamp: n.stamp, log: n.log, stop: n.stop,
+		view:    n.machine.View, stamp: n.stamp, room: n.space.own, log: n.log, stop: n.stop,
 	}
 	n.transport.onForward = n.serveForward
 	n.membership.start()
@@ -133,6 +137,7 @@ func Start(cfg Config) (*Node, error) {
 	n.work.Go(n.nudger.run)
 	n.work.Go(n.forwarder.run)
 	n.work.Go(n.waiters.run)
+	n.work.Go(n.space.run)
 	n.work.Go(func() { n.followLeadership(n.notify) })
 	n.work.Go(n.join)
 	return n, nil

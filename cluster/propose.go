@@ -31,6 +31,9 @@ var errNotProposed = errors.New("not proposed")
 // errUnknown says that a call may have reached the log.
 var errUnknown = errors.New("outcome unknown")
 
+// errRefused says that the leader has no room for some of the proposals, which the answers name. None was proposed.
+var errRefused = errors.New("refused")
+
 // pending is some proposals that wait together: one of a local caller, or a frame of a follower.
 type pending struct {
 	proposals []fsm.Proposal
@@ -38,7 +41,7 @@ type pending struct {
 	frame     frameID // zero: of a local caller
 	term      uint64  // of a frame: it may only be proposed in this one
 	answers   []fsm.Answer
-	err       error // errNotProposed or errUnknown
+	err       error // errNotProposed, errRefused or errUnknown
 	done      chan struct{}
 }
 
@@ -88,6 +91,8 @@ func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) 
 		switch {
 		case w.err == nil:
 			return w.answers[0], nil
+		case errors.Is(w.err, errRefused):
+			return fsm.Answer{}, w.answers[0].Err
 		case errors.Is(w.err, errNotProposed):
 			if err := n.pauseForLeader(ctx, to); err != nil {
 				return fsm.Answer{}, err
@@ -111,6 +116,8 @@ func (n *Node) proposeInternal(ctx context.Context, c fsm.Command) (fsm.Answer, 
 		return fsm.Answer{}, errUnknown
 	}
 	switch {
+	case errors.Is(w.err, errRefused):
+		return fsm.Answer{}, w.answers[0].Err
 	case w.err != nil:
 		return fsm.Answer{}, w.err
 	case w.answers[0].Err != nil:
@@ -166,16 +173,24 @@ type proposer struct {
 
 func newProposer(n *Node) *proposer { return &proposer{node: n, wake: make(chan struct{}, 1)} }
 
-// enqueue hands proposals to the next entry, or fails them if this node does not lead.
+// enqueue hands proposals to the next entry, or fails them if this node does not lead or has no room for them.
 func (pr *proposer) enqueue(w *pending) {
+	var refused []fsm.Answer
 	pr.mu.Lock()
 	open := pr.open
 	if open {
+		refused = pr.node.space.admit(w.proposals)
+	}
+	if open && refused == nil {
 		pr.waiting = append(pr.waiting, w)
 	}
 	pr.mu.Unlock()
 	if !open {
 		w.finish(nil, errNotProposed)
+		return
+	}
+	if refused != nil {
+		w.finish(refused, errRefused)
 		return
 	}
 	select {

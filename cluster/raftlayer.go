@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -77,3 +78,20 @@ type advertisedAddr string
 
 func (advertisedAddr) Network() string  { return "tcp" }
 func (a advertisedAddr) String() string { return string(a) }
+
+// shyTransport asks for no votes while shy holds: others are to lead. One that is handed leadership asks all the same, because that
+// needs no pre-vote. It must keep the library's RequestPreVote: Raft would switch pre-votes off without it.
+type shyTransport struct {
+	*raft.NetworkTransport
+	shy func() bool
+}
+
+var errShy = errors.New("this node's disk is short of room: another one is to lead")
+
+// RequestPreVote asks another server whether it would vote for this one.
+func (s shyTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if s.shy() {
+		return errShy
+	}
+	return s.NetworkTransport.RequestPreVote(id, target, args, resp)
+}

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// raftLogger lowers two of raft's messages and passes on all others.
+// raftLogger lowers three of raft's messages and passes on all others.
 type raftLogger struct{ hclog.Logger }
 
 // Warn lowers that a follower has not got an entry yet, which a nudge makes common.
@@ -24,9 +24,9 @@ func (l raftLogger) Warn(message string, args ...any) {
 	l.Logger.Warn(message, args...)
 }
 
-// Error lowers that a peer's connection ended, as it does whenever one of the two stops.
+// Error lowers that a peer's connection ended, as it does whenever one of the two stops, and that this node leaves an election to others.
 func (l raftLogger) Error(message string, args ...any) {
-	if message == "failed to decode incoming command" && slices.ContainsFunc(args, isHangUp) {
+	if message == "failed to decode incoming command" && slices.ContainsFunc(args, isHangUp) || slices.Contains(args, any(errShy)) {
 		l.Debug(message, args...)
 		return
 	}

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/lysnrai/fleet"
@@ -30,6 +31,10 @@ func (n *Node) reap(ctx context.Context) {
 		})
 		if known && now > due {
 			a, err := n.proposeInternal(ctx, reap)
+			if errors.Is(err, fleet.DiskFull) {
+				n.sleep(ctx, time.Second)
+				continue
+			}
 			if err != nil && ctx.Err() == nil {
 				n.log.Warn("reaping", "error", err)
 				n.sleep(ctx, time.Second)

@@ -20,11 +20,12 @@ var (
 	errJoining       = errors.New("joining")
 	errNoLeader      = errors.New("no_leader")
 	errCatchingUp    = errors.New("catching_up")
+	errDisk          = errors.New("disk")
 	errStopping      = errors.New("stopping")
 )
 
 // Ready is nil if the node can serve well; else the error is one of the words bootstrapping, joining, no_leader,
-// catching_up, stopping.
+// catching_up, disk, stopping.
 func (n *Node) Ready() error {
 	select {
 	case <-n.draining:
@@ -53,6 +54,9 @@ func (n *Node) Ready() error {
 	// What was in the log at the start may have been cut off since, because it was never committed.
 	if n.machine.LeaderSince() == 0 || n.machine.Index() < min(n.startedAt, r.LastIndex()) {
 		return errCatchingUp
+	}
+	if n.space.low() {
+		return errDisk
 	}
 	return nil
 }
@@ -188,20 +192,24 @@ func (n *Node) Remove(ctx context.Context, name string) error {
 	return err
 }
 
-// TransferLeadership hands leadership to the named server, or to the most up-to-date one if to is empty. From a follower,
-// the leader is asked.
+// TransferLeadership hands leadership to the named server, or to the most up-to-date one with room on its disk if to is empty. It is
+// refused with disk_full if the named one is shorter of room than the leader. From a follower, the leader is asked.
 func (n *Node) TransferLeadership(ctx context.Context, to string) error {
-	_, err := n.askLeader(ctx, frameTransfer, []byte(to), func(context.Context) error { return n.transfer(to) })
+	_, err := n.askLeader(ctx, frameTransfer, []byte(to), func(ctx context.Context) error { return n.transfer(ctx, to) })
 	return err
 }
 
-func (n *Node) transfer(to string) error {
+func (n *Node) transfer(ctx context.Context, to string) error {
 	if to == n.cfg.Name {
 		return nil
 	}
+	n.space.ask(ctx)
 	if to == "" {
 		if len(n.otherVoters()) == 0 {
 			return fleet.Errorf(fleet.LastVoter, "there is no other voter to lead")
+		}
+		if s, found := n.space.roomiest(n.space.own().allows()); found {
+			return n.transferred(n.raft.LeadershipTransferToServer(s.ID, s.Address).Error())
 		}
 		return n.transferred(n.raft.LeadershipTransfer().Error())
 	}
@@ -214,6 +222,11 @@ func (n *Node) transfer(to string) error {
 		}
 	})
 	for _, s := range n.otherVoters() {
+		if string(s.ID) == id && n.space.shorter(s.ID) {
+			e := fleet.Errorf(fleet.DiskFull, "leadership was not handed over: the disk of %q is short of room; free some, or name another server", to)
+			e.RetryAfterSeconds = spaceRetry
+			return e
+		}
 		if string(s.ID) == id {
 			return n.transferred(n.raft.LeadershipTransferToServer(s.ID, s.Address).Error())
 		}

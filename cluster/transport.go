@@ -45,6 +45,7 @@ type transport struct {
 	refusals seldom
 
 	onForward func(conn net.Conn, peerID string) // set before the cluster id
+	shy       func() bool                        // this node leaves elections to others; set before Raft starts
 
 	mu          sync.Mutex // guards what follows; never held while waiting
 	cluster     string     // empty: not known yet
@@ -83,8 +84,8 @@ func newTransport(cfg *Config, dir *dataDir, log hclog.Logger) (*transport, erro
 	return t, nil
 }
 
-// raft is Raft's transport. It must be the library's own type: a wrapper without WithPreVote would switch pre-vote off.
-func (t *transport) raft() raft.Transport { return t.rpc }
+// raft is Raft's transport.
+func (t *transport) raft() raft.Transport { return shyTransport{t.rpc, t.shy} }
 
 // setClusterID opens the port for Raft and forwarding of one cluster.
 func (t *transport) setClusterID(id string) {

@@ -22,6 +22,8 @@ type watchdog struct {
 	limit time.Duration
 	fatal func(error)
 	first atomic.Pointer[error]
+	// stored measures a write of entries; set before Raft starts.
+	stored func(took time.Duration)
 }
 
 // fail ends the node and returns why: the first reason stays the reason.
@@ -75,7 +77,12 @@ const logName = "the log store"
 func (g guardedLog) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
 func (g guardedLog) StoreLogs(logs []*raft.Log) error {
-	return g.dog.write(logName, func() error { return g.markedLog.StoreLogs(logs) })
+	began := time.Now()
+	err := g.dog.write(logName, func() error { return g.markedLog.StoreLogs(logs) })
+	if g.dog.stored != nil {
+		g.dog.stored(time.Since(began))
+	}
+	return err
 }
 
 func (g guardedLog) DeleteRange(from, to uint64) error {

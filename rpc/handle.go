@@ -282,6 +282,8 @@ func (a *API) logCall(c *request, rt route, status int, took time.Duration, err 
 	switch {
 	case c.Context().Err() != nil:
 		a.log.Debug("a caller went before its answer", args...)
+	case errors.Is(err, fleet.DiskFull):
+		a.log.Debug("a call found no room", args...) // the node says so once a minute, for a log takes room too
 	case status >= http.StatusInternalServerError:
 		a.log.Error("a call failed", args...)
 	case took > slow && !rt.waits:

@@ -43,6 +43,7 @@ type member struct {
 	node   atomic.Pointer[cluster.Node] // nil while it is down
 	server *http.Server
 	gate   *gate
+	disk   *disk
 }
 
 // up reports whether the node runs and is not paused.
@@ -75,7 +76,7 @@ func StartReal(t testing.TB, n int) *Cluster {
 func (c *Cluster) add(t testing.TB, expect int) *member {
 	t.Helper()
 	name := fmt.Sprintf("n%d", len(c.members())+1)
-	m := &member{config: cluster.Config{
+	m := &member{disk: newDisk(), config: cluster.Config{
 		Name: name, NodeAddr: name + ":8401", GossipAddr: name + ":8402", HTTPAddr: name + ":8400",
 		BootstrapExpect: expect, Secret: []byte(Token), Timing: cluster.TimingLocal, SegmentBytes: 1 << 20, Version: "test",
 	}}
@@ -95,7 +96,7 @@ func (c *Cluster) add(t testing.TB, expect int) *member {
 func (c *Cluster) wipe(t testing.TB, m *member) {
 	m.config.DataDir = filepath.Join(t.TempDir(), m.config.Name)
 	if c.network != nil {
-		m.config.Storage = cluster.NewMemoryStorage()
+		m.config.Storage, m.config.Disk = cluster.NewMemoryStorage(), m.disk
 	}
 }
 

@@ -235,7 +235,11 @@ func (n *Node) WriteSnapshot(ctx context.Context, w io.Writer) error {
 	if err := n.Read(ctx, Linearizable, 0, func(fsm.View) {}); err != nil {
 		return err
 	}
-	_, err := n.machine.Handle().WriteTo(w)
+	frozen := n.machine.Handle()
+	if err := n.restoring.refusal(); err != nil { // looked at after the state, which the mark precedes
+		return err
+	}
+	_, err := frozen.WriteTo(w)
 	return err
 }
 

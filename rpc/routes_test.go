@@ -68,6 +68,7 @@ var whoMay = map[string]string{
 	"DELETE /cluster/servers/{name}":       "admin",
 	"POST /cluster/leader/transfer":        "admin",
 	"GET /cluster/snapshot":                "admin",
+	"POST /cluster/restore":                "admin",
 	"POST /cluster/tokens":                 "admin",
 	"GET /cluster/tokens":                  "admin",
 	"DELETE /cluster/tokens/{id}":          "admin",

@@ -91,9 +91,9 @@ func (a *applier) Apply(l *raft.Log) any {
 		return nil
 	}
 	a.bytes(len(l.Data))
+	a.confirm(l.Index) // before it shows: who waits for this index may read at once
 	if head.term != l.Term { // its leader lost leadership and won it again between stamping and appending: who sent a frame in has given it up
 		a.machine.Skip(l.Index)
-		a.confirm(l.Index)
 		a.voided(e.Group)
 		a.reached(l.Index, l.Term)
 		return nil
@@ -101,7 +101,6 @@ func (a *applier) Apply(l *raft.Log) any {
 	began := time.Now()
 	answers, news := a.machine.Apply(l.Index, e)
 	a.applied(time.Since(began))
-	a.confirm(l.Index)
 	a.answered(l.Index, e.Group, head.frames, answers)
 	a.reached(l.Index, l.Term)
 	a.news(news)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,6 +111,56 @@ func TestBadBackupChangesNothing(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// Two restores at once, through different nodes and under load: each is whole, one after the other, and what was acknowledged after the
+// second is there.
+func TestRestoresUnderLoad(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		nodes := threeMembers(t, NewMemoryNetwork())
+		submitTo(t, nodes[0], "a")
+		backup := backupOf(t, nodes[0])
+		ctx, cancel := context.WithCancel(t.Context())
+		var load, restores sync.WaitGroup
+		for i, n := range nodes {
+			load.Go(func() {
+				for k := 0; ctx.Err() == nil; k++ {
+					time.Sleep(5 * time.Millisecond) // no time passes while anybody is busy
+					s := fleet.Submission{BodyMd: "b"}
+					s.Normalize()
+					command := &fsm.Submit{ProductID: "p", JobID: fmt.Sprintf("load%d-%d", i, k), Submission: s}
+					a, err := n.Propose(ctx, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: command})
+					if ctx.Err() == nil && (a.Err != nil || err != nil && !errors.Is(err, fleet.NoLeader) && !errors.Is(err, fleet.OutcomeUnknown)) {
+						t.Errorf("a write during a restore: %v, %v", err, a.Err)
+					}
+				}
+			})
+		}
+		generations := make([]uint64, 2)
+		for i, n := range nodes[:2] {
+			restores.Go(func() {
+				r, err := n.Restore(ctx, bytes.NewReader(backup), 0)
+				if err != nil {
+					t.Errorf("restoring through %s: %v", n.Name(), err)
+					return
+				}
+				generations[i] = r.Generation
+			})
+		}
+		restores.Wait()
+		submitTo(t, nodes[2], "after")
+		cancel()
+		load.Wait()
+		if generations[0]+generations[1] != 3 {
+			t.Errorf("got generations %v, want 1 and 2", generations)
+		}
+		for _, n := range nodes {
+			eventually(t, "all have what was restored, and what came after", func() bool { return has(n, "a", "after") == "aafter" && clean(t, n) })
+		}
+		eventually(t, "all nodes hold the same state", func() bool {
+			return nodes[0].StateHash() == nodes[1].StateHash() && nodes[1].StateHash() == nodes[2].StateHash()
+		})
 	})
 }
 

@@ -51,7 +51,7 @@ func (n *Node) Ready() error {
 		return errNoLeader
 	}
 	// What was in the log at the start may have been cut off since, because it was never committed.
-	if n.machine.LeaderSince() == 0 || n.machine.Index() < min(n.startedAt, r.LastIndex()) {
+	if n.restoring.refusal() != nil || n.machine.LeaderSince() == 0 || n.machine.Index() < min(n.startedAt, r.LastIndex()) {
 		return errCatchingUp
 	}
 	return nil

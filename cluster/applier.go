@@ -92,6 +92,7 @@ func (a *applier) Apply(l *raft.Log) any {
 	}
 	a.bytes(len(l.Data))
 	a.confirm(l.Index) // before it shows: who waits for this index may read at once
+
 	if head.term != l.Term { // its leader lost leadership and won it again between stamping and appending: who sent a frame in has given it up
 		a.machine.Skip(l.Index)
 		a.voided(e.Group)

@@ -5,4 +5,4 @@ package fleet
 
 //go:generate go tool -modfile=tools/go.mod msgp -tests=false -io=false -file . -o msgp_gen.go
 
-//msgp:ignore Reason Why Stats NodeStatus ClusterStatus
+//msgp:ignore Reason Why Stats NodeStatus ClusterStatus RestoreResult

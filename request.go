@@ -216,6 +216,13 @@ type NodeStatus struct {
 	ClockOffsetSeconds float64 `json:"clockOffsetSeconds" msg:"clockOffsetSeconds"`
 }
 
+// RestoreResult is what came of restoring a backup: the tokens that are valid now are those that it brought.
+type RestoreResult struct {
+	Tokens     []*Token `json:"tokens" msg:"tokens"`
+	Index      uint64   `json:"index" msg:"index"`
+	Generation uint64   `json:"generation" msg:"generation"`
+}
+
 // ClusterStatus is the cluster as one of its nodes sees it.
 type ClusterStatus struct {
 	ClusterID string       `json:"clusterId" msg:"clusterId"`

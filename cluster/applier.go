@@ -23,8 +23,9 @@ type applier struct {
 	applied func(d time.Duration) // measures an entry
 	// persisted is called when a snapshot is written, but not yet in force.
 	persisted func(size int64, took time.Duration)
-	failed    bool        // after a fatal error nothing is applied any more
-	bytes     func(n int) // counts what the log has grown by
+	confirm   func(index uint64) // called with each index applied: a restore below it is confirmed
+	failed    bool               // after a fatal error nothing is applied any more
+	bytes     func(n int)        // counts what the log has grown by
 
 	mu      sync.Mutex // guards what follows
 	waiters map[*indexWaiter]struct{}
@@ -60,7 +61,8 @@ type frameWaiter struct {
 
 func newApplier(machine *fsm.Machine) *applier {
 	return &applier{
-		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {}, persisted: func(int64, time.Duration) {},
+		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {},
+		persisted: func(int64, time.Duration) {}, confirm: func(uint64) {},
 		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
 	}
 }
@@ -90,6 +92,8 @@ func (a *applier) Apply(l *raft.Log) any {
 		return nil
 	}
 	a.bytes(len(l.Data))
+	a.confirm(l.Index) // before it shows: who waits for this index may read at once
+
 	if head.term != l.Term { // its leader lost leadership and won it again between stamping and appending: who sent a frame in has given it up
 		a.machine.Skip(l.Index)
 		a.voided(e.Group)

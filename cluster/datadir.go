@@ -113,9 +113,7 @@ func (d *dataDir) load(name string) error {
 	raw, err := os.ReadFile(d.file())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		var id [16]byte
-		_, _ = rand.Read(id[:]) // never fails
-		return d.save(identity{ServerID: hex.EncodeToString(id[:]), Name: name})
+		return d.save(newIdentity(name))
 	case err != nil:
 		return unusable(d.path, err)
 	}
@@ -128,6 +126,13 @@ func (d *dataDir) load(name string) error {
 			d.path, node.Name, name, node.Name)
 	}
 	return d.save(node)
+}
+
+// newIdentity is a server that never was.
+func newIdentity(name string) identity {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return identity{ServerID: hex.EncodeToString(id[:]), Name: name}
 }
 
 // decodeIdentity reads node.json.

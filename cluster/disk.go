@@ -55,6 +55,16 @@ func (diskStorage) Open(cfg *Config) (s Stores, err error) {
 	return Stores{Log: log, Stable: stable, Snapshots: snapshots, Close: closeAll}, nil
 }
 
+// Discard forgets all that was ever stored.
+func (diskStorage) Discard(cfg *Config) error {
+	for _, name := range []string{walDir, boltLogFile, stableFile, snapshotsDir} {
+		if err := os.RemoveAll(filepath.Join(cfg.DataDir, name)); err != nil {
+			return err
+		}
+	}
+	return syncDir(cfg.DataDir)
+}
+
 func openLog(cfg *Config) (raft.LogStore, func() error, error) {
 	mine, other, otherName := walDir, boltLogFile, "boltdb"
 	if cfg.LogStore == "boltdb" {

@@ -109,16 +109,35 @@ func (n *Node) followLeadership(notify <-chan bool) {
 		n.proposer.setOpen(false)
 		n.announceLeader()
 	}
+	begin := func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		stop, ended = cancel, make(chan struct{})
+		go func() { defer close(ended); n.lead(ctx) }()
+	}
 	defer resign()
 	for {
 		select {
 		case leads := <-notify:
 			resign()
-			if leads {
-				ctx, cancel := context.WithCancel(context.Background())
-				stop, ended = cancel, make(chan struct{})
-				go func() { defer close(ended); n.lead(ctx) }()
+			if p := n.restoring.pending.Load(); !leads && p != nil && !p.Only {
+				n.stop(ErrUnconfirmed)
+				return
 			}
+			if leads {
+				begin()
+			}
+		case q := <-n.restores: // as the beginning of another term: a clock, a first entry, then everything else
+			if !n.leading.Load() {
+				q.finish(nil, errNotProposed)
+				continue
+			}
+			resign()
+			err := n.takeBackup(q)
+			if n.restoring.pending.Load() != nil {
+				n.stop(ErrUnconfirmed)
+			}
+			q.finish(q.plan, err)
+			begin()
 		case <-n.closing:
 			return
 		}

@@ -30,6 +30,15 @@ func (m *MemoryStorage) Open(*Config) (Stores, error) {
 	return Stores{Log: m.store, Stable: m.store, Snapshots: &m.snapshots, Close: func() error { return nil }}, nil
 }
 
+// Discard forgets all that was ever stored.
+func (m *MemoryStorage) Discard(*Config) error {
+	m.store = raft.NewInmemStore()
+	m.snapshots.mu.Lock()
+	defer m.snapshots.mu.Unlock()
+	m.snapshots.newest = nil
+	return nil
+}
+
 // memorySnapshots keeps as many snapshots as the disk does. One exists only once it is complete.
 type memorySnapshots struct {
 	mu     sync.Mutex        // guards what follows

@@ -21,6 +21,8 @@ import (
 var (
 	ErrRemoved = errors.New("this server was removed from its cluster; wipe its data directory to let it join as a new one")
 	ErrStorage = errors.New("storage failed")
+	// ErrUnconfirmed ends a node that lost leadership while a backup that it restored was not confirmed by the others.
+	ErrUnconfirmed = errors.New("a restored backup was not confirmed; start this node again: it throws its state away and joins as a new server")
 )
 
 // Node is one member of a cluster. All methods may be called at once.
@@ -48,6 +50,10 @@ type Node struct {
 	membership *membership
 	space      *space
 	metrics    *metrics
+
+	restoring *restoreMark         // a restore that is not confirmed yet
+	restores  chan *restoreRequest // for the goroutine that leads
+	oneBackup slot                 // held while a backup is verified and restored: each takes the memory of a whole state
 
 	leading   atomic.Bool   // leads, and has applied its leader-change entry
 	deadlines chan struct{} // the machine changed: the earliest deadline may be another
@@ -84,7 +90,16 @@ func Start(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	restoring, err := loadRestoreMark(cfg.DataDir)
+	if err == nil {
+		err = errors.Join(removeSpools(cfg.DataDir), discardUnconfirmed(&cfg, dir, restoring))
+	}
+	if err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
 	n := &Node{
+		restoring: restoring, restores: make(chan *restoreRequest), oneBackup: newSlot(),
 		cfg: cfg, dir: dir, id: dir.identity().ServerID, log: cfg.Logger, wall: cfg.Clock, machine: fsm.New(),
 		deadlines: make(chan struct{}, 1), notify: make(chan bool, 64),
 		snapping: newSlot(), draining: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{}),
@@ -121,6 +136,16 @@ func Start(cfg Config) (*Node, error) {
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
 	n.applier.persisted = n.persisted
 	n.stores.Log.(haltingLog).dog.stored = n.metrics.stored
+	n.applier.confirm = func(index uint64) {
+		if err := n.restoring.passed(index); err != nil {
+			n.stop(err)
+		}
+	}
+	if s, ok := n.stores.Snapshots.(*usableSnapshots); ok {
+		s.raised = func(index uint64, members raft.Configuration) error {
+			return n.restoring.set(pendingRestore{index, onlyVoter(members, raft.ServerID(n.id))})
+		}
+	}
 	n.proposer, n.nudger, n.forwarder = newProposer(n), newNudger(n), newForwarder(n)
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters, n.space = &leaderClock{node: n}, newWaiters(n), newSpace(n)
@@ -131,7 +156,7 @@ func Start(cfg Config) (*Node, error) {
 		propose: func(ctx context.Context, c fsm.Command) error { _, err := n.proposeInternal(ctx, c); return err },
 		view:    n.machine.View, stamp: n.stamp, room: n.space.own, log: n.log, stop: n.stop,
 	}
-	n.transport.onForward = n.serveForward
+	n.transport.onForward, n.transport.onRestore = n.serveForward, n.serveRestore
 	n.membership.start()
 	n.work.Go(n.proposer.run)
 	n.work.Go(n.nudger.run)

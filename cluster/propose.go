@@ -164,6 +164,7 @@ func unknownOutcome(why string) *fleet.Error {
 // proposer is the group commit of a leader. Its depth is 1: while an entry is in flight, the next one gathers.
 type proposer struct {
 	node *Node
+	busy slot // held while an entry is made and in flight
 
 	mu      sync.Mutex // guards what follows
 	open    bool       // this node leads and its leader-change entry is applied
@@ -171,7 +172,9 @@ type proposer struct {
 	wake    chan struct{}
 }
 
-func newProposer(n *Node) *proposer { return &proposer{node: n, wake: make(chan struct{}, 1)} }
+func newProposer(n *Node) *proposer {
+	return &proposer{node: n, busy: newSlot(), wake: make(chan struct{}, 1)}
+}
 
 // enqueue hands proposals to the next entry, or fails them if this node does not lead or has no room for them.
 func (pr *proposer) enqueue(w *pending) {
@@ -235,17 +238,21 @@ func (pr *proposer) take() (group []*pending) {
 // run proposes until the node closes.
 func (pr *proposer) run() {
 	for {
+		pr.busy.Lock()
 		group := pr.take()
-		if len(group) == 0 {
-			select {
-			case <-pr.wake:
-				continue
-			case <-pr.node.closing:
-				pr.setOpen(false)
-				return
-			}
+		if len(group) > 0 {
+			_ = pr.node.commit(group) // each of the group hears it
 		}
-		_ = pr.node.commit(group) // each of the group hears it
+		pr.busy.Unlock()
+		if len(group) > 0 {
+			continue
+		}
+		select {
+		case <-pr.wake:
+		case <-pr.node.closing:
+			pr.setOpen(false)
+			return
+		}
 	}
 }
 

@@ -38,8 +38,13 @@ func (n *Node) Read(ctx context.Context, c Consistency, minIndex uint64, fn func
 	if err := n.awaitIndex(ctx, minIndex); err != nil {
 		return err
 	}
-	n.machine.View(fn)
-	return nil
+	var refused error
+	n.machine.View(func(v fsm.View) { // the mark is there before the state that it is about
+		if refused = n.restoring.refusal(); refused == nil {
+			fn(v)
+		}
+	})
+	return refused
 }
 
 // View calls fn with what this node has, at once: a stale read that can't fail.

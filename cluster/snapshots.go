@@ -21,9 +21,22 @@ type usableSnapshots struct {
 	logger hclog.Logger
 
 	reading atomic.Int64 // snapshots that are open
+	// raised is called before a snapshot with a raise in front is in force; nil: nobody restores here.
+	raised func(index uint64, members raft.Configuration) error
 
 	mu     sync.Mutex      // guards intact
 	intact map[string]bool // by id; reading a whole snapshot at every List would cost too much
+}
+
+// Create makes a snapshot that is looked at while it is written.
+func (s *usableSnapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64,
+	transport raft.Transport,
+) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(version, index, term, members, membersIndex, transport)
+	if err != nil || s.raised == nil {
+		return sink, err
+	}
+	return &markedSink{SnapshotSink: sink, mark: func() error { return s.raised(index, members) }}, nil
 }
 
 // List returns the snapshots whose checksum holds and whose next entry is in the log, newest first; one at or after the log's end

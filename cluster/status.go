@@ -52,7 +52,7 @@ func (n *Node) Ready() error {
 		return errNoLeader
 	}
 	// What was in the log at the start may have been cut off since, because it was never committed.
-	if n.machine.LeaderSince() == 0 || n.machine.Index() < min(n.startedAt, r.LastIndex()) {
+	if n.restoring.refusal() != nil || n.machine.LeaderSince() == 0 || n.machine.Index() < min(n.startedAt, r.LastIndex()) {
 		return errCatchingUp
 	}
 	if n.space.low() {
@@ -248,7 +248,11 @@ func (n *Node) WriteSnapshot(ctx context.Context, w io.Writer) error {
 	if err := n.Read(ctx, Linearizable, 0, func(fsm.View) {}); err != nil {
 		return err
 	}
-	_, err := n.machine.Handle().WriteTo(w)
+	frozen := n.machine.Handle()
+	if err := n.restoring.refusal(); err != nil { // looked at after the state, which the mark precedes
+		return err
+	}
+	_, err := frozen.WriteTo(w)
 	return err
 }
 

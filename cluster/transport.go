@@ -22,6 +22,7 @@ const (
 
 	streamRaft    byte = 'R'
 	streamForward byte = 'F'
+	streamRestore byte = 'B'
 )
 
 // Bounds of what a stranger can do.
@@ -45,6 +46,7 @@ type transport struct {
 	refusals seldom
 
 	onForward func(conn net.Conn, peerID string) // set before the cluster id
+	onRestore func(conn net.Conn, peerID string) // set before the cluster id
 	shy       func() bool                        // this node leaves elections to others; set before Raft starts
 
 	mu          sync.Mutex // guards what follows; never held while waiting
@@ -311,7 +313,7 @@ func (t *transport) tlsConfig(wantID string) (config *tls.Config, cluster string
 // serveStream hands a stream of this cluster to raft or to forwarding.
 func (t *transport) serveStream(conn net.Conn, p peer) {
 	var kind [1]byte
-	if _, err := conn.Read(kind[:]); err != nil || kind[0] != streamRaft && kind[0] != streamForward {
+	if _, err := conn.Read(kind[:]); err != nil || kind[0] != streamRaft && kind[0] != streamForward && kind[0] != streamRestore {
 		_ = conn.Close()
 		return
 	}
@@ -320,8 +322,12 @@ func (t *transport) serveStream(conn net.Conn, p peer) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	if kind[0] == streamForward {
+	switch kind[0] {
+	case streamForward:
 		t.onForward(conn, p.id)
+		return
+	case streamRestore:
+		t.onRestore(conn, p.id)
 		return
 	}
 	select {

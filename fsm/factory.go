@@ -24,7 +24,7 @@ func (c *Heartbeat) apply(tx *tx) (Result, error) {
 	} else {
 		tx.found()
 		tx.p.factories.Set(q.FactoryID, &factory{doc: &fleet.Factory{
-			FactoryID: q.FactoryID, ProductID: tx.p.id, Descriptor: "{}", Capabilities: []string{},
+			FactoryID: q.FactoryID, ProductID: tx.p.id, Version: tx.st.firstVersion(), Descriptor: "{}", Capabilities: []string{},
 			Health: fleet.HealthOK, SeatLimit: fleet.DefaultSeats, HeartbeatSeconds: fleet.DefaultHeartbeatSeconds,
 		}})
 	}

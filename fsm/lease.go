@@ -25,7 +25,7 @@ func (tx *tx) grant(id, factoryID string, seconds int64) fleet.Claim {
 	l.Status, l.HolderFactoryID, l.LeaseEpoch = fleet.LeaseHeld, factoryID, j.LeaseEpoch
 	l.ExpiresAt, l.TTLSeconds, l.Renewals = st.now.Add(seconds), seconds, 0
 	run := &fleet.Run{
-		ID: id + "-" + strconv.FormatInt(j.Attempt, 10), JobID: id, ProductID: p.id, Version: 1, Attempt: j.Attempt,
+		ID: id + "-" + strconv.FormatInt(j.Attempt, 10), JobID: id, ProductID: p.id, Version: st.firstVersion() + 1, Attempt: j.Attempt,
 		FactoryID: factoryID, Engine: j.EngineClass, StartedAt: st.now,
 	}
 	if profile, ok := p.profile(j.Profile); ok {

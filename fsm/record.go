@@ -14,12 +14,11 @@ func (rw *recordWriter) state(st *state) {
 	rw.record(recordMeta, func(b []byte) ([]byte, error) {
 		b = binary.AppendUvarint(b, st.index)
 		b = appendTime(appendTime(b, st.now), st.leaderSince)
-		return appendText(b, st.clusterID), nil
+		return binary.AppendUvarint(appendText(b, st.clusterID), st.generation), nil
 	})
 	st.servers.Scan(func(_ string, s *Server) bool {
 		rw.record(recordServer, func(b []byte) ([]byte, error) {
-			b = appendTexts(b, []string{s.ID, s.Name, s.HTTPAddr, s.NodeAddr, s.Version})
-			return appendBool(b, s.Removed), nil
+			return appendServer(b, s), nil
 		})
 		return rw.err == nil
 	})
@@ -140,7 +139,7 @@ type loader struct {
 // load takes one record; d.err says what is wrong with it.
 func (l *loader) load(kind recordKind, d *reader) {
 	switch {
-	case kind >= recordProfile && l.p == nil, kind >= recordRun && kind <= recordArtifact && l.r == nil:
+	case kind >= recordProfile && kind <= recordRemembered && l.p == nil, kind >= recordRun && kind <= recordArtifact && l.r == nil:
 		d.fail(fmt.Errorf("%w: a record of kind %d belongs to nothing", ErrCorrupt, kind))
 		return
 	case kind >= recordProduct && kind <= recordRemembered:
@@ -151,13 +150,12 @@ func (l *loader) load(kind recordKind, d *reader) {
 	switch kind {
 	case recordMeta:
 		st.index, st.now, st.leaderSince, st.clusterID = d.uvarint(), d.time(), d.time(), d.text()
-	case recordServer:
-		f := d.texts()
-		if removed := d.bool(); len(f) == 5 {
-			st.servers.Set(f[0], &Server{ID: f[0], Name: f[1], HTTPAddr: f[2], NodeAddr: f[3], Version: f[4], Removed: removed})
-		} else {
-			d.fail(ErrCorrupt)
+		if len(d.b) > 0 { // there were none before backups could be restored
+			st.generation = d.uvarint()
 		}
+	case recordServer:
+		s := d.server()
+		st.servers.Set(s.ID, s)
 	case recordToken:
 		t := &token{hash: d.text(), doc: &fleet.Token{}}
 		d.document(t.doc)
@@ -171,6 +169,20 @@ func (l *loader) load(kind recordKind, d *reader) {
 	default:
 		d.fail(fmt.Errorf("%w: records of kind %d are unknown", ErrFormat, kind))
 	}
+}
+
+func appendServer(b []byte, s *Server) []byte {
+	return appendBool(appendTexts(b, []string{s.ID, s.Name, s.HTTPAddr, s.NodeAddr, s.Version}), s.Removed)
+}
+
+func (d *reader) server() *Server {
+	f := d.texts()
+	removed := d.bool()
+	if len(f) != 5 {
+		d.fail(ErrCorrupt)
+		return &Server{}
+	}
+	return &Server{ID: f[0], Name: f[1], HTTPAddr: f[2], NodeAddr: f[3], Version: f[4], Removed: removed}
 }
 
 func (d *reader) deadline() deadline {

@@ -49,6 +49,7 @@ const (
 	recordArtifact   recordKind = 14
 	recordBody       recordKind = 15
 	recordRemembered recordKind = 16
+	recordRaise      recordKind = 17 // in front of a backup that a cluster restores: a header and this, then the backup's own stream
 	recordEnd        recordKind = 255
 )
 
@@ -120,39 +121,67 @@ func errInvalid(format string, args ...any) error {
 	return fmt.Errorf("reading a snapshot: %w", fleet.Errorf(fleet.InvalidSnapshot, format, args...))
 }
 
+// seal is one record as it is in a stream.
+func seal(kind recordKind, payload []byte) []byte {
+	b := append(binary.AppendUvarint([]byte{byte(kind)}, uint64(len(payload))), payload...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// readSnapshot reads a stream, and raises what it holds if it says so.
 func readSnapshot(r io.Reader) (*state, error) {
+	st, raise, err := readStream(r)
+	if err == nil && raise != nil {
+		st.raise(raise)
+	}
+	return st, err
+}
+
+// readStream reads a stream as it was written, and what stands in front of it.
+func readStream(r io.Reader) (*state, *Raise, error) {
 	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
 	if err := rr.header(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var raise *Raise
 	l := &loader{st: newState()}
 	for {
 		var sum [sha256.Size]byte
 		rr.sum.Sum(sum[:0])
 		kind, payload, err := rr.next()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		d := &reader{b: payload}
 		if kind == recordEnd {
 			if n := d.uvarint(); n != rr.count || !bytes.Equal(d.b, sum[:]) {
-				return nil, errInvalid("its records are not those that were written")
+				return nil, nil, errInvalid("its records are not those that were written")
 			}
 			break
 		}
+		if kind == recordRaise && rr.count == 0 && raise == nil {
+			raise = d.raise()
+			if d.end(); d.err != nil {
+				return nil, nil, errInvalid("what is in front of it: %v", d.err)
+			}
+			rr.sum.Reset()
+			if err := rr.header(); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
 		l.load(kind, d)
 		if d.end(); d.err != nil {
-			return nil, errInvalid("record %d: %v", rr.count, d.err)
+			return nil, nil, errInvalid("record %d: %v", rr.count, d.err)
 		}
 		rr.count++
 	}
 	if _, err := rr.r.ReadByte(); !errors.Is(err, io.EOF) {
-		return nil, errInvalid("something follows its end")
+		return nil, nil, errInvalid("something follows its end")
 	}
 	if err := l.st.rebuild(); err != nil {
-		return nil, errInvalid("%v", err)
+		return nil, nil, errInvalid("%v", err)
 	}
-	return l.st, nil
+	return l.st, raise, nil
 }
 
 // recordReader reads records and checks each.

@@ -21,12 +21,13 @@ type state struct {
 	leaderSince fleet.Time
 	txn         uint64 // numbers the commands since the start of the process, for copies on write; not part of a snapshot
 
-	clusterID string
-	servers   btree.Map[string, *Server]  // by server id, the removed ones too
-	tokens    btree.Map[string, *token]   // valid tokens by id
-	hashes    btree.Map[string, string]   // SHA-256 of the secret → token id (derived)
-	revoked   btree.Map[string, struct{}] // ids of tokens that were deleted or expired
-	products  btree.Map[string, *product]
+	generation uint64 // counts the backups that were restored; epochs of a later one are above those of all before (raise.go)
+	clusterID  string
+	servers    btree.Map[string, *Server]  // by server id, the removed ones too
+	tokens     btree.Map[string, *token]   // valid tokens by id
+	hashes     btree.Map[string, string]   // SHA-256 of the secret → token id (derived)
+	revoked    btree.Map[string, struct{}] // ids of tokens that were deleted or expired
+	products   btree.Map[string, *product]
 
 	deadlines *btree.BTreeG[deadline] // all that the reaper works off, but retention
 	ended     *btree.BTreeG[deadline] // terminal jobs by the time they ended

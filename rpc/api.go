@@ -35,6 +35,7 @@ type Node interface {
 	Remove(ctx context.Context, name string) error
 	TransferLeadership(ctx context.Context, to string) error
 	WriteSnapshot(ctx context.Context, w io.Writer) error
+	Restore(ctx context.Context, backup io.Reader, more uint64) (*fleet.RestoreResult, error)
 }
 
 // Config is what the API is told. A field's zero is sound unless it says otherwise.

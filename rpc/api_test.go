@@ -275,6 +275,20 @@ func TestOpenRoutes(t *testing.T) {
 	}
 }
 
+// A backup has no limit but what the disk takes, and no media type that anybody would have to know.
+func TestRestoreTakesAFile(t *testing.T) {
+	cl, _ := newClient(t)
+	if r := cl.call("POST", "/cluster/restore?raise=2", "snapshot"); r.status != http.StatusOK || r.body != `{"tokens":[],"index":7,"generation":3}` {
+		t.Errorf("got %d %s", r.status, r.body)
+	}
+	for _, bad := range []string{"", "damaged", strings.Repeat("x", fleet.MaxBatchBody+1)} {
+		cl.problem(cl.call("POST", "/cluster/restore", bad), fleet.InvalidSnapshot)
+	}
+	for _, bad := range []string{"raise=-1", "raise=x", "raise=1001", "raise=", "lower=1"} {
+		cl.problem(cl.call("POST", "/cluster/restore?"+bad, "snapshot"), fleet.Invalid)
+	}
+}
+
 func TestMetricsNameNeitherProductsNorIDs(t *testing.T) {
 	cl, _ := newClient(t)
 	submitted(t, cl, "secret-key")

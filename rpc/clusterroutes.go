@@ -5,6 +5,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -46,6 +47,31 @@ func (a *API) snapshot(ctx context.Context, w http.ResponseWriter, c *request) (
 	}
 	a.log.Warn("a snapshot download ended early", "requestId", c.id, "error", err)
 	panic(http.ErrAbortHandler)
+}
+
+// maxRaise bounds what a caller adds to the generation: each step costs a part of the numbers that are left.
+const maxRaise = 1000
+
+// restore replaces the whole state by a backup, which is as large as it is. Who sends has as long as it takes, but never a long rest.
+func (a *API) restore(ctx context.Context, w http.ResponseWriter, c *request) (any, error) {
+	more, err := c.query.number("raise", 0, maxRaise, 0)
+	if err != nil {
+		return nil, err
+	}
+	return a.node.Restore(ctx, &slowBody{c.Body, http.NewResponseController(w)}, more)
+}
+
+// slowBody reads a body for as long as something comes.
+type slowBody struct {
+	io.Reader
+	deadlines *http.ResponseController
+}
+
+func (s *slowBody) Read(b []byte) (int, error) {
+	if err := s.deadlines.SetReadDeadline(time.Now().Add(bodyWait)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return s.Reader.Read(b)
 }
 
 // snapshotWriter begins the answer with the first byte and gives up on a client that stops reading.

@@ -177,6 +177,9 @@ func (a *API) serve(w http.ResponseWriter, c *request, rt route) (answer any, er
 		}
 		return rt.serve(ctx, w, c, nil)
 	}
+	if rt.raw {
+		return rt.serve(ctx, w, c, nil)
+	}
 	body, err := readBody(w, c.Request, rt.limit)
 	if err != nil {
 		return nil, err

@@ -114,6 +114,17 @@ func (n *singleNode) WriteSnapshot(_ context.Context, w io.Writer) error {
 	return err
 }
 
+func (n *singleNode) Restore(_ context.Context, backup io.Reader, more uint64) (*fleet.RestoreResult, error) {
+	b, err := io.ReadAll(backup)
+	if err != nil {
+		return nil, err
+	}
+	if string(b) != "snapshot" {
+		return nil, fleet.Errorf(fleet.InvalidSnapshot, "%q is no snapshot", b)
+	}
+	return &fleet.RestoreResult{Tokens: []*fleet.Token{}, Index: 7, Generation: 1 + more}, nil
+}
+
 // client calls an API as root, in product p1, unless headers say otherwise.
 type client struct {
 	t   *testing.T

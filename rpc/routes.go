@@ -21,6 +21,7 @@ type route struct {
 	params       []string     // query parameters
 	limit        int64        // of the body, in bytes
 	waits        bool         // takes as long as the caller likes
+	raw          bool         // the handler reads the body, which has no limit
 	serve        endpoint
 	open         http.HandlerFunc // instead of serve, if the route is open
 }
@@ -81,6 +82,7 @@ func (a *API) routes() []route {
 		{method: "DELETE", path: "/cluster/servers/{name}", roles: admin, serve: mayTake(a.removeServer)},
 		{method: "POST", path: "/cluster/leader/transfer", roles: admin, serve: mayTake(a.transferLeader)},
 		{method: "GET", path: "/cluster/snapshot", roles: admin, waits: true, serve: streams(a.snapshot)},
+		{method: "POST", path: "/cluster/restore", roles: admin, waits: true, raw: true, params: []string{"raise"}, serve: streams(a.restore)},
 		{method: "POST", path: "/cluster/tokens", roles: admin, serve: takes(a.createToken)},
 		{method: "GET", path: "/cluster/tokens", roles: admin, params: fresh, serve: reads(a.listTokens)},
 		{method: "DELETE", path: "/cluster/tokens/{id}", roles: admin, serve: mayTake(a.deleteToken)},

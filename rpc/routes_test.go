@@ -15,7 +15,7 @@ import (
 
 func TestUnknownPathsAndMethods(t *testing.T) {
 	c, _ := newClient(t)
-	for _, path := range []string{"/nothing", "/fleet/jobs/", "/fleet//jobs", "/fleet/jobs/../jobs", "/cluster/restore", "//"} {
+	for _, path := range []string{"/nothing", "/fleet/jobs/", "/fleet//jobs", "/fleet/jobs/../jobs", "/cluster/backup", "//"} {
 		r := c.call("POST", "http://h"+path, "")
 		c.problem(r, fleet.NotFound)
 		if fleetPath := strings.HasPrefix(path, "/fleet/"); (r.header.Get("Fleet-Index") != "") != fleetPath {
@@ -68,6 +68,7 @@ var whoMay = map[string]string{
 	"DELETE /cluster/servers/{name}":       "admin",
 	"POST /cluster/leader/transfer":        "admin",
 	"GET /cluster/snapshot":                "admin",
+	"POST /cluster/restore":                "admin",
 	"POST /cluster/tokens":                 "admin",
 	"GET /cluster/tokens":                  "admin",
 	"DELETE /cluster/tokens/{id}":          "admin",

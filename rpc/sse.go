@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/cluster"
 	"github.com/lysnrai/fleet/fsm"
 )
 
@@ -119,12 +120,16 @@ func (a *API) follow(ctx context.Context, s *eventWriter, c *request, after uint
 
 // nextEvents is what follows an index, if the caller may still read it.
 func (a *API) nextEvents(c *request, after uint64) (events []*fleet.Event, err error) {
-	a.node.View(func(v fsm.View) {
-		if err = v.Authorize(c.caller, fleet.RoleReader, c.product); err == nil {
+	var refused error
+	err = a.node.Read(c.Context(), cluster.Stale, 0, func(v fsm.View) {
+		if refused = v.Authorize(c.caller, fleet.RoleReader, c.product); refused == nil {
 			events, _, _ = v.Feed(c.product, after, streamBatch)
 		}
 	})
-	return events, err
+	if err != nil {
+		return nil, err
+	}
+	return events, refused
 }
 
 // eventWriter writes events, a chunk of them at a time, each with a deadline of its own.

@@ -12,17 +12,22 @@ import (
 	"golang.org/x/term"
 )
 
-// confirm asks on a terminal and needs --yes elsewhere.
-func confirm(c *cobra.Command, yes bool, what string) error {
-	if yes {
-		return nil
-	}
+// askable refuses what nobody has said yes to and nobody can be asked about.
+func askable(c *cobra.Command, yes bool, what string) error {
 	in, terminal := c.InOrStdin().(*os.File)
-	if !terminal || !term.IsTerminal(int(in.Fd())) {
+	if !yes && (!terminal || !term.IsTerminal(int(in.Fd()))) {
 		return usagef("%s: this needs --yes where nobody can be asked", what)
 	}
+	return nil
+}
+
+// confirm asks on a terminal and needs --yes elsewhere.
+func confirm(c *cobra.Command, yes bool, what string) error {
+	if err := askable(c, yes, what); err != nil || yes {
+		return err
+	}
 	fmt.Fprintf(c.ErrOrStderr(), "%s? [y/N] ", what)
-	answer, _ := bufio.NewReader(in).ReadString('\n')
+	answer, _ := bufio.NewReader(c.InOrStdin()).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
 		return fmt.Errorf("nothing was changed")
 	}

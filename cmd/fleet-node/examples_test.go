@@ -26,6 +26,9 @@ var ends = map[string]int{
 	"fleet-node cluster remove node-3 --yes":                                                 exitFailed,
 	"fleet-node cluster transfer --yes":                                                      exitConflict,
 	"fleet-node cluster transfer node-2 --yes":                                               exitFailed,
+	"fleet-node snapshot restore fleet.snapshot":                                             exitUsage,
+	"fleet-node snapshot restore fleet.snapshot --yes -o json":                               -1, // testdata/script/restore.txtar does it
+	"fleet-node snapshot restore fleet.snapshot --yes --raise 1":                             -1,
 	"fleet-node token delete 01JD8X4QH6S8M6ZJ2V9T3K5R7W":                                     exitUsage,
 	"fleet-node token delete 01JD8X4QH6S8M6ZJ2V9T3K5R7W --yes":                               exitFailed,
 }

@@ -82,7 +82,7 @@ func statusOf(err error) int {
 		return own.status
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, cluster.ErrStorage):
+	case errors.Is(err, cluster.ErrStorage), errors.Is(err, cluster.ErrUnconfirmed):
 		return exitStorage
 	case errors.Is(err, cluster.ErrRemoved):
 		return exitRemoved

@@ -110,12 +110,31 @@ func listens(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { _ = l.Close() })
 }
 
-// api METHOD PATH [BODY] calls the cluster of FLEET_ADDR as FLEET_TOKEN about FLEET_PRODUCT, and wants a success.
+// [!] api METHOD PATH [BODY] calls the cluster of FLEET_ADDR as FLEET_TOKEN about FLEET_PRODUCT, wants a success, or a refusal, and
+// writes what it was answered. {key:K} in the path is the id of the job with that key.
 func api(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: api METHOD PATH [BODY]")
+	if len(args) < 2 {
+		ts.Fatalf("usage: [!] api METHOD PATH [BODY]")
 	}
-	request, err := http.NewRequest(args[0], "http://"+ts.Getenv("FLEET_ADDR")+args[1], strings.NewReader(strings.Join(args[2:], " ")))
+	path := args[1]
+	if before, rest, ok := strings.Cut(path, "{key:"); ok {
+		key, after, _ := strings.Cut(rest, "}")
+		_, found := answerOf(ts, "GET", "/fleet/jobs?idempotencyKey="+key, "")
+		id := regexp.MustCompile(`"id":"(\w+)"`).FindSubmatch(found)
+		if id == nil {
+			ts.Fatalf("no job has the key %s: %s", key, found)
+		}
+		path = before + string(id[1]) + after
+	}
+	status, body := answerOf(ts, args[0], path, strings.Join(args[2:], " "))
+	fmt.Fprintf(ts.Stdout(), "%s\n", body)
+	if (status >= 300) != neg {
+		ts.Fatalf("%d: %s", status, body)
+	}
+}
+
+func answerOf(ts *testscript.TestScript, method, path, body string) (int, []byte) {
+	request, err := http.NewRequest(method, "http://"+ts.Getenv("FLEET_ADDR")+path, strings.NewReader(body))
 	ts.Check(err)
 	request.Header.Set("Authorization", "Bearer "+ts.Getenv("FLEET_TOKEN"))
 	request.Header.Set("X-Product-Id", ts.Getenv("FLEET_PRODUCT"))
@@ -123,11 +142,9 @@ func api(ts *testscript.TestScript, neg bool, args []string) {
 	response, err := http.DefaultClient.Do(request)
 	ts.Check(err)
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	answer, err := io.ReadAll(response.Body)
 	ts.Check(err)
-	if response.StatusCode >= 300 {
-		ts.Fatalf("%s: %s", response.Status, body)
-	}
+	return response.StatusCode, answer
 }
 
 // until PATTERN COMMAND [ARGS…] runs a command until what it writes matches.

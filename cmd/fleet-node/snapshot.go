@@ -1,6 +1,6 @@
 package main
 
-// This file takes the whole state out of a cluster as one file, and says what is in such a file.
+// This file takes the whole state out of a cluster as one file, says what is in such a file, and puts it back.
 
 import (
 	"bufio"
@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,7 @@ import (
 )
 
 func newSnapshot() *cobra.Command {
-	return group("snapshot", "Take the whole state out of a cluster", groupOperate, newSnapshotSave(), newSnapshotInspect())
+	return group("snapshot", "Take the whole state out of a cluster, or put it back", groupOperate, newSnapshotSave(), newSnapshotInspect(), newSnapshotRestore())
 }
 
 func newSnapshotSave() *cobra.Command {
@@ -101,6 +102,86 @@ func newSnapshotInspect() *cobra.Command {
 	}
 	o.flags(c)
 	return c
+}
+
+func newSnapshotRestore() *cobra.Command {
+	var n connection
+	var o output
+	var yes bool
+	var raise uint64
+	c := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Replace the whole state of a cluster by a snapshot; every lease ends, and no old epoch is ever valid again",
+		Example: "  fleet-node snapshot restore fleet.snapshot\n  fleet-node snapshot restore fleet.snapshot --yes -o json\n" +
+			"  fleet-node snapshot restore fleet.snapshot --yes --raise 1",
+		Args: takes("a file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			what := "replace the whole state of the cluster by " + args[0]
+			if err := askable(c, yes, what); err != nil {
+				return err
+			}
+			facts, err := inspect(args[0])
+			if err != nil {
+				return err
+			}
+			cl, err := n.client()
+			if err != nil {
+				return err
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			if err := showLoss(ctx, c, cl, facts); err != nil {
+				return err
+			}
+			if err := confirm(c, yes, what); err != nil {
+				return err
+			}
+			r, err := cl.Restore(ctx, func() (io.ReadCloser, error) { return os.Open(args[0]) }, facts.Bytes, raise)
+			if err != nil {
+				return err
+			}
+			return showRestored(c, &o, r)
+		},
+	}
+	n.flags(c)
+	o.flags(c)
+	yesFlag(c, &yes)
+	c.Flags().Uint64Var(&raise, "raise", 0, "added to the generation: 1 for the second of two fresh clusters that are given one file")
+	return c
+}
+
+// showLoss says what a restore takes away: all that the cluster has and the file has not.
+func showLoss(ctx context.Context, c *cobra.Command, cl *client.Client, facts *snapshotFacts) error {
+	status, err := cl.ClusterStatus(ctx)
+	if err != nil {
+		return err
+	}
+	tokens, err := cl.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	jobs := int64(0)
+	for _, stage := range facts.Stages {
+		jobs += stage
+	}
+	c.PrintErrf("cluster %s is at index %d with %d tokens; the file has %d jobs as they were at index %d, %s\n",
+		status.ClusterID, status.Index, len(tokens), jobs, facts.Index, facts.At)
+	c.PrintErrln("lost are all jobs, changes, profiles and tokens since then, in every product; every held lease ends and its job is queued again")
+	return nil
+}
+
+func showRestored(c *cobra.Command, o *output, r *fleet.RestoreResult) error {
+	switch {
+	case o.json():
+		return o.value(c, r)
+	case o.quiet:
+		return o.ids(c, strconv.FormatUint(r.Generation, 10))
+	}
+	pairs := []string{"index", strconv.FormatUint(r.Index, 10), "generation", strconv.FormatUint(r.Generation, 10)}
+	for _, t := range r.Tokens {
+		pairs = append(pairs, "token", strings.TrimSpace(t.ID+" "+t.Name))
+	}
+	return fields(c.OutOrStdout(), pairs...)
 }
 
 // snapshotFacts are what a snapshot is, and how much is in it.

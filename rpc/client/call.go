@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -45,10 +46,13 @@ type call struct {
 	query        url.Values
 	header       http.Header
 	body         []byte
-	key          string        // the Idempotency-Key. Empty: a fresh one, if the call changes anything
-	keyless      bool          // a repeat does no harm, and is not remembered
-	wait         time.Duration // what the call waits for by its own wish
-	stream       bool          // the answer goes on for as long as it likes
+	open         func() (io.ReadCloser, error) // instead of body, what is too large for memory
+	size         int64                         // of what open opens
+	once         bool                          // made again only if nothing was done
+	key          string                        // the Idempotency-Key. Empty: a fresh one, if the call changes anything
+	keyless      bool                          // a repeat does no harm, and is not remembered
+	wait         time.Duration                 // what the call waits for by its own wish
+	stream       bool                          // the answer goes on for as long as it likes
 }
 
 // answer is what came of a call: the status, the headers, and the body, open only if the call is a stream.
@@ -104,6 +108,9 @@ func (c *Client) send(ctx context.Context, in *call) (*answer, error) {
 			tried = append(tried, base)
 		}
 		pause, curable := cure(err)
+		if in.once && !errors.Is(err, fleet.NoLeader) && !errors.Is(err, syscall.ECONNREFUSED) {
+			curable = false
+		}
 		if curable && !errors.Is(ctx.Err(), context.Canceled) { // a caller who goes is not the node's fault
 			c.shared.next.CompareAndSwap(at, at+1)
 		}
@@ -145,8 +152,11 @@ func (c *Client) headers(in *call) http.Header {
 	if c.config.Product != "" && strings.HasPrefix(in.path, "/fleet/") {
 		h.Set("X-Product-Id", c.config.Product)
 	}
-	if in.body != nil {
+	switch {
+	case in.body != nil:
 		h.Set("Content-Type", "application/json")
+	case in.open != nil:
+		h.Set("Content-Type", "application/octet-stream")
 	}
 	if c.config.ReadYourWrites && in.method == http.MethodGet && h.Get("Fleet-Min-Index") == "" && !in.stream {
 		if index := c.shared.index.Load(); index > 0 && strings.HasPrefix(in.path, "/fleet/") {
@@ -177,6 +187,13 @@ func (c *Client) attempt(ctx context.Context, base string, in *call, header http
 		request.Body = io.NopCloser(bytes.NewReader(in.body))
 		request.ContentLength = int64(len(in.body))
 		request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
+	}
+	if in.open != nil {
+		if request.Body, err = in.open(); err != nil {
+			cancel(nil)
+			return nil, err
+		}
+		request.ContentLength, request.GetBody = in.size, in.open
 	}
 	response, err := c.config.HTTPClient.Do(request)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/lysnrai/fleet"
 )
@@ -40,6 +42,20 @@ func (c *Client) Snapshot(ctx context.Context, options ...ReadOption) (io.ReadCl
 		return nil, err
 	}
 	return a.stream, nil
+}
+
+// restoreWait is how long a cluster may take to restore a snapshot, however large.
+const restoreWait = 24 * time.Hour
+
+// Restore replaces the whole state of the cluster by a snapshot of this size, which is opened for each attempt; raise is 0, or what is
+// added to the generation for the second cluster that is given one file. It is tried again only if nothing was done.
+func (c *Client) Restore(ctx context.Context, open func() (io.ReadCloser, error), size int64, raise uint64) (*fleet.RestoreResult, error) {
+	in := post("/cluster/restore")
+	in.open, in.size, in.once, in.keyless, in.wait = open, size, true, true, restoreWait
+	if raise > 0 {
+		in.query = url.Values{"raise": {strconv.FormatUint(raise, 10)}}
+	}
+	return post1[fleet.RestoreResult](ctx, c, in, nil)
 }
 
 // NewToken is a token as it is shown once. Secret is empty if the answer is a repeat.

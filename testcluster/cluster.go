@@ -235,6 +235,9 @@ func (c *Cluster) Wipe(t testing.TB, i int) {
 	c.wipe(t, c.members()[i])
 }
 
+// DataDir is where the i-th node keeps what is on disk. Over real sockets that is everything.
+func (c *Cluster) DataDir(i int) string { return c.members()[i].config.DataDir }
+
 // Add starts one more node, which joins the cluster, and returns its number.
 func (c *Cluster) Add(t testing.TB) int {
 	t.Helper()

@@ -129,7 +129,7 @@ func (t *transport) greeter() greeter {
 	id := t.dir.identity()
 	g := greeter{
 		ServerID: id.ServerID, Name: t.cfg.Name, NodeAddr: t.advertised(), HTTPAddr: t.cfg.HTTPAddr, Version: t.cfg.Version,
-		Level: fsm.FormatVersion, ClusterID: id.ClusterID, Promised: id.Promised, Minter: id.Minter, Discarded: id.Removed,
+		Level: fsm.MaxLevel, ClusterID: id.ClusterID, Promised: id.Promised, Minter: id.Minter, Discarded: id.Removed,
 	}
 	if id.ClusterID == "" {
 		g.Expect = t.cfg.BootstrapExpect

@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"time"
-
-	"github.com/lysnrai/fleet/fsm"
 )
 
 // maxHello bounds a greeting and its answer, in bytes.
@@ -39,7 +37,7 @@ type greeter struct {
 	NodeAddr  string `json:"nodeAddr"`
 	HTTPAddr  string `json:"httpAddr,omitzero"`
 	Version   string `json:"version,omitzero"`
-	Level     int    `json:"level"`              // the newest format it knows
+	Level     int    `json:"level"`              // the newest that it knows
 	ClusterID string `json:"cluster,omitzero"`   // empty: it has no state
 	Promised  string `json:"promised,omitzero"`  // the cluster id that it promised to
 	Minter    string `json:"minter,omitzero"`    // the server id that it promised to
@@ -67,6 +65,7 @@ type helloReply struct {
 	LeaderAddr string   `json:"leaderAddr"`       //
 	ContactMs  int64    `json:"contactMs"`        // since it last heard from the leader; -1: never
 	Removed    bool     `json:"removed"`          // the asker was removed from the cluster
+	AtLevel    int      `json:"atLevel,omitzero"` // the cluster's level, as it knows
 	DiskFree   uint64   `json:"diskFree"`         // bytes, to opStatus
 	Reserve    uint64   `json:"reserve,omitzero"` // bytes of the disk that it wants to keep free, to opStatus
 	Granted    bool     `json:"granted"`          // promise, release, join: done
@@ -129,7 +128,7 @@ func (t *transport) greeter() greeter {
 	id := t.dir.identity()
 	g := greeter{
 		ServerID: id.ServerID, Name: t.cfg.Name, NodeAddr: t.advertised(), HTTPAddr: t.cfg.HTTPAddr, Version: t.cfg.Version,
-		Level: fsm.FormatVersion, ClusterID: id.ClusterID, Promised: id.Promised, Minter: id.Minter, Discarded: id.Removed,
+		Level: t.cfg.MaxLevel, ClusterID: id.ClusterID, Promised: id.Promised, Minter: id.Minter, Discarded: id.Removed,
 	}
 	if id.ClusterID == "" {
 		g.Expect = t.cfg.BootstrapExpect

@@ -132,6 +132,7 @@ func Start(cfg Config) (*Node, error) {
 	}
 	n.metrics = newMetrics(n, cfg.Metrics)
 	n.applier = newApplier(n.machine)
+	n.applier.level = cfg.MaxLevel
 	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
 	n.applier.persisted = n.persisted
@@ -383,7 +384,7 @@ func (n *Node) Kill() {
 // Done is closed when the node has stopped, by Shutdown or by itself; Err then says why.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
-// Err is nil after Shutdown; it wraps ErrRemoved or ErrStorage if the node stopped itself.
+// Err is nil after Shutdown; it wraps ErrRemoved, ErrTooOld or ErrStorage if the node stopped itself.
 func (n *Node) Err() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -33,6 +33,9 @@ func (v View) NextRetention() (fleet.Time, bool) {
 	return d.at, ok
 }
 
+// Level is the newest format that the cluster writes.
+func (v View) Level() int { return v.st.level }
+
 // ClusterID is the cluster's id, empty before Bootstrap was applied.
 func (v View) ClusterID() string { return v.st.clusterID }
 

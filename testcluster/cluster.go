@@ -52,9 +52,14 @@ func (m *member) up() bool { return m.node.Load() != nil && m.gate.is(open) }
 // Start starts n nodes in memory and waits until they have a leader. The test's end stops them.
 func Start(t testing.TB, n int) *Cluster {
 	t.Helper()
+	return start(t, n, 0)
+}
+
+func start(t testing.TB, n, level int) *Cluster {
+	t.Helper()
 	c := &Cluster{network: cluster.NewMemoryNetwork()}
 	for range n {
-		c.add(t, n)
+		c.add(t, n).config.MaxLevel = level
 	}
 	c.run(t)
 	return c

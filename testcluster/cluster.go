@@ -213,6 +213,14 @@ func (c *Cluster) Shutdown(t testing.TB, i int) {
 // Restart starts the i-th node, which is down, with what is on its disk.
 func (c *Cluster) Restart(t testing.TB, i int) {
 	t.Helper()
+	if err := c.TryRestart(t, i); err != nil {
+		t.Fatalf("starting %s: %v", c.members()[i].config.Name, err)
+	}
+}
+
+// TryRestart is Restart of a node that may refuse to start: it is down then.
+func (c *Cluster) TryRestart(t testing.TB, i int) error {
+	t.Helper()
 	m := c.members()[i]
 	if m.node.Load() != nil {
 		t.Fatalf("node %s is up already", m.config.Name)
@@ -222,10 +230,11 @@ func (c *Cluster) Restart(t testing.TB, i int) {
 	config.Network = gatedNetwork{c.host(m.config.Name), m.gate}
 	node, err := cluster.Start(config)
 	if err != nil {
-		t.Fatalf("starting %s: %v", m.config.Name, err)
+		return err
 	}
 	m.node.Store(node)
 	c.serve(t, m)
+	return nil
 }
 
 // host is the network as a node sees it.

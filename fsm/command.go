@@ -195,6 +195,12 @@ type RemoveServer struct {
 	ID string
 }
 
+// Level raises the cluster's level, and never lowers it. Only the leader proposes it, once every member knows that level: to one
+// that does not, this entry is of a newer format. Answers *Done.
+type Level struct {
+	To int
+}
+
 // Server is one node of the cluster: raft's configuration has only its id and its address.
 type Server struct {
 	ID       string // raft's server id

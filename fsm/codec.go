@@ -47,6 +47,7 @@ var commands = []struct {
 	{21, func() Command { return new(Bootstrap) }},
 	{22, func() Command { return new(PutServer) }},
 	{23, func() Command { return new(RemoveServer) }},
+	{25, func() Command { return new(Checkpoint) }},
 }
 
 // results numbers every result for ever: append, never reuse.

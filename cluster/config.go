@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/memberlist"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lysnrai/fleet/fsm"
 )
 
 // Timing is a profile of Raft's time-outs.
@@ -57,6 +59,9 @@ type Config struct {
 	SnapshotBytes int64
 	// Version is this build's, shown in the cluster's status.
 	Version string
+	// MaxLevel is the newest level that the node says it knows, and refuses to go beyond. Zero means all that this build knows; less is
+	// how tests run a node of an older release.
+	MaxLevel int
 	// Logger takes all logs. Nil: none.
 	Logger hclog.Logger
 	// Metrics, if not nil, takes the node's metrics.
@@ -117,6 +122,12 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.BootstrapExpect < 0 {
 		return cfg, errors.New("cluster: Config.BootstrapExpect can't be negative")
+	}
+	if cfg.MaxLevel == 0 {
+		cfg.MaxLevel = fsm.MaxLevel
+	}
+	if cfg.MaxLevel < 1 || cfg.MaxLevel > fsm.MaxLevel {
+		return cfg, fmt.Errorf("cluster: Config.MaxLevel is %d; this build knows levels 1 to %d", cfg.MaxLevel, fsm.MaxLevel)
 	}
 	switch cfg.Timing {
 	case "":

@@ -21,8 +21,8 @@ import (
 	"github.com/lysnrai/fleet/fsm"
 )
 
-// When a node greets the others: while it is not led, when gossip has news or a server is not known yet, and else seldom. After
-// silenceLimit without a leader it asks whether it was removed.
+// When a node greets the others: while it is not led, when gossip has news or a server is not known yet, while it leads and the level
+// waits for the others, and else seldom. After silenceLimit without a leader it asks whether it was removed.
 const (
 	greetEvery   = 2 * time.Second
 	greetAnyway  = time.Minute
@@ -69,7 +69,7 @@ func (m *membership) start() {
 func (m *membership) answer(peerID, _ string, req helloRequest) helloReply {
 	reply := helloReply{Clock: m.cfg.Clock.Now().UnixNano(), State: "joining", ContactMs: -1}
 	m.view(func(v fsm.View) {
-		reply.Applied = v.Index()
+		reply.Applied, reply.AtLevel = v.Index(), v.Level()
 		reply.Removed = rowOf(v, peerID).Removed
 	})
 	if stamp, leads := m.stamp(); leads {
@@ -209,7 +209,7 @@ func (m *membership) run(ctx context.Context) {
 			}
 		}
 		led := r.State() == raft.Leader || time.Since(later(r.LastContact(), began)) < silenceLimit
-		if !led || neighbours != known || m.strangers() || time.Since(greeted) > greetAnyway {
+		if !led || neighbours != known || m.strangers() || m.lagging() || time.Since(greeted) > greetAnyway {
 			replies := m.greetAll(ctx)
 			greeted, known = time.Now(), neighbours
 			m.mu.Lock()

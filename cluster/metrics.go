@@ -61,6 +61,7 @@ func newMetrics(n *Node, r prometheus.Registerer) *metrics {
 		gauge("fleet_is_leader", "1 if this node leads.", func() float64 { return truth(n.IsLeader()) }),
 		gauge("fleet_has_leader", "1 if this node knows a leader.", func() float64 { return truth(n.Leader() != "") }),
 		gauge("fleet_applied_index", "Log index that the state machine has applied.", func() float64 { return float64(n.machine.Index()) }),
+		gauge("fleet_level", "Newest format that the cluster writes; it rises once every node knows the next.", func() float64 { return float64(n.machine.Level()) }),
 		gauge("fleet_raft_term", "Raft's current term.", func() float64 {
 			if r := n.raftIfUp(); r != nil {
 				return float64(r.CurrentTerm())

@@ -132,6 +132,7 @@ func Start(cfg Config) (*Node, error) {
 	}
 	n.metrics = newMetrics(n, cfg.Metrics)
 	n.applier = newApplier(n.machine)
+	n.applier.level = cfg.MaxLevel
 	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
 	n.applier.persisted = n.persisted
@@ -219,7 +220,7 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	case TimingWAN:
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, time.Second
 	}
-	c.CommitTimeout = 50 * time.Millisecond
+	c.CommitTimeout = c.HeartbeatTimeout / 2 // nudge.go tells the followers sooner, and an idle leader need not every 50 ms
 	c.MaxAppendEntries = 16
 	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes; so it does for TrailingLogs
 	c.ShutdownOnRemove = true
@@ -383,7 +384,7 @@ func (n *Node) Kill() {
 // Done is closed when the node has stopped, by Shutdown or by itself; Err then says why.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
-// Err is nil after Shutdown; it wraps ErrRemoved or ErrStorage if the node stopped itself.
+// Err is nil after Shutdown; it wraps ErrRemoved, ErrTooOld or ErrStorage if the node stopped itself.
 func (n *Node) Err() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -21,6 +21,7 @@ type state struct {
 	leaderSince fleet.Time
 	txn         uint64 // numbers the commands since the start of the process, for copies on write; not part of a snapshot
 
+	level      int    // the newest format that may be written (level.go)
 	generation uint64 // counts the backups that were restored; epochs of a later one are above those of all before (raise.go)
 	clusterID  string
 	servers    summed[string, *Server]    // by server id, the removed ones too
@@ -235,7 +236,7 @@ func tree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
 }
 
 func newState() *state {
-	return &state{deadlines: newSchedule(recordDeadline), ended: newSchedule(recordEnded), tally: newTally()}
+	return &state{level: firstLevel, deadlines: newSchedule(recordDeadline), ended: newSchedule(recordEnded), tally: newTally()}
 }
 
 func newProduct(id string, gen uint64) *product {

@@ -279,9 +279,16 @@ func (tx *tx) sumUp() {
 	}
 }
 
+// own is the hash of what the state is beside its tables.
+func (st *state) own() uint64 {
+	return sumOf(recordMeta, st, func(b []byte, st *state) ([]byte, error) {
+		return appendMeta(binary.AppendUvarint(b, uint64(st.level)), st)
+	})
+}
+
 // digest is the hash of the state as it was kept.
 func (st *state) digest() uint64 {
-	return sumOf(recordMeta, st, appendMeta) + st.sum + st.servers.sum + st.tokens.sum + st.revoked.sum + st.deadlines.sum + st.ended.sum
+	return st.own() + st.sum + st.servers.sum + st.tokens.sum + st.revoked.sum + st.deadlines.sum + st.ended.sum
 }
 
 // summed is a table whose values are replaced whole. It keeps the sum of their hashes.
@@ -427,7 +434,7 @@ func (h *Handle) Verify(pace func() bool) error {
 	if !given {
 		return nil
 	}
-	sum += sumOf(recordMeta, st, appendMeta) + st.servers.recount() + st.tokens.recount() + st.revoked.recount() + st.deadlines.recount() + st.ended.recount()
+	sum += st.own() + st.servers.recount() + st.tokens.recount() + st.revoked.recount() + st.deadlines.recount() + st.ended.recount()
 	if kept := st.digest(); kept != sum {
 		return fmt.Errorf("%w: at index %d its hash was kept as %016x, its documents come to %016x", ErrDiverged, st.index, kept, sum)
 	}

@@ -72,6 +72,7 @@ func TestSumOfARaisedBackup(t *testing.T) {
 		m, into := New(), New()
 		replay(t, m, newDraws(t).log(40), 0)
 		replay(t, into, newDraws(t).log(10), 0)
+		replay(t, into, []*Entry{{Proposals: []Proposal{{Caller: Caller{ActorFleet}, Command: &Level{To: MaxLevel}}}}}, 10) // every backup's
 		file := snapshotOf(t, m)
 		b, err := ReadBackup(bytes.NewReader(file))
 		if err != nil {

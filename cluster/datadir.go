@@ -40,6 +40,12 @@ type mintServer struct {
 	Addr string // of the node port
 }
 
+// What a data directory has beside the stores.
+const (
+	identityName = "node.json"
+	lockName     = "LOCK"
+)
+
 // identityFormat is the version of node.json.
 const identityFormat = 1
 
@@ -63,6 +69,19 @@ type dataDir struct {
 // identity is written again at every start, which proves that the directory can be written. Every error is one line that says
 // what to do.
 func openDataDir(path, name string) (*dataDir, error) {
+	d, err := holdDataDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.load(name); err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// holdDataDir makes the directory if it is missing, takes its lock, and finishes a recovery that was interrupted.
+func holdDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, unusable(path, err)
 	}
@@ -73,18 +92,17 @@ func openDataDir(path, name string) (*dataDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dataDir{path: path, lock: lock}
-	if err := d.load(name); err != nil {
+	if err := finishRecovery(path); err != nil {
 		_ = lock.Close()
-		return nil, err
+		return nil, unusable(path, err)
 	}
-	return d, nil
+	return &dataDir{path: path, lock: lock}, nil
 }
 
 // lockDir takes the lock of a directory, before anything else there is touched: bbolt would wait for another process for ever,
 // without a word.
 func lockDir(path string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, unusable(path, err)
 	}
@@ -145,12 +163,12 @@ func decodeIdentity(raw []byte) (identity, error) {
 			file.Format, identityFormat)
 	}
 	if err != nil || file.Format < 1 || file.Checksum != checksumText(file.Node) || json.Unmarshal(file.Node, &node) != nil {
-		return identity{}, fmt.Errorf("%w: node.json is damaged: %s", ErrStorage, remedy)
+		return identity{}, fmt.Errorf("%w: %s is damaged: %s", ErrStorage, identityName, remedy)
 	}
 	return node, nil
 }
 
-func (d *dataDir) file() string { return filepath.Join(d.path, "node.json") }
+func (d *dataDir) file() string { return filepath.Join(d.path, identityName) }
 
 // identity is what the node knows about itself now.
 func (d *dataDir) identity() identity {

@@ -220,7 +220,7 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	case TimingWAN:
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, time.Second
 	}
-	c.CommitTimeout = 50 * time.Millisecond
+	c.CommitTimeout = c.HeartbeatTimeout / 2 // nudge.go tells the followers sooner, and an idle leader need not every 50 ms
 	c.MaxAppendEntries = 16
 	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes; so it does for TrailingLogs
 	c.ShutdownOnRemove = true

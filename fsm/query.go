@@ -39,6 +39,9 @@ func (v View) Level() int { return v.st.level }
 // ClusterID is the cluster's id, empty before Bootstrap was applied.
 func (v View) ClusterID() string { return v.st.clusterID }
 
+// Generation counts the backups and survivors from which the state was restored.
+func (v View) Generation() uint64 { return v.st.generation }
+
 // Servers lists all servers ever, the removed ones too, by id.
 func (v View) Servers() []Server {
 	list := make([]Server, 0, v.st.servers.Len())

@@ -209,3 +209,21 @@ func (tx *tx) returnRestored(r *record) {
 	tx.backInLine(r, nil)
 	tx.settle()
 }
+
+// Refound plans the raise with which the machine's own state becomes that of a new cluster of one server: a cluster that lost its
+// quorum goes on from what one survivor has (docs/operations.md). The servers before count as removed.
+func (m *Machine) Refound(clusterID string, founder Server) (*Raise, error) {
+	own := &Backup{}
+	m.View(func(v View) { own.Generation, own.Now = v.st.generation, v.st.now })
+	r, err := m.Raise(own, 0, own.Now)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range r.servers {
+		removed := *s
+		removed.Removed = true
+		r.servers[i] = &removed
+	}
+	r.clusterID, r.servers = clusterID, append(r.servers, &founder)
+	return r, nil
+}

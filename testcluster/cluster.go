@@ -27,6 +27,7 @@ type Cluster struct {
 	network *cluster.MemoryNetwork    // nil over real sockets
 	roster  atomic.Pointer[[]*member] // never changed in place: some methods are for any goroutine
 	ids     int                       // job ids given out
+	adjust  []func(*cluster.Config)   // what is unlike the default, for nodes that come later too
 }
 
 // members are the nodes, those that are down too.
@@ -49,15 +50,16 @@ type member struct {
 // up reports whether the node runs and is not paused.
 func (m *member) up() bool { return m.node.Load() != nil && m.gate.is(open) }
 
-// Start starts n nodes in memory and waits until they have a leader. The test's end stops them.
-func Start(t testing.TB, n int) *Cluster {
+// Start starts n nodes in memory and waits until they have a leader. The test's end stops them. What is adjusted in a node's
+// configuration holds for nodes that are added later too.
+func Start(t testing.TB, n int, adjust ...func(*cluster.Config)) *Cluster {
 	t.Helper()
-	return start(t, n, 0)
+	return start(t, n, 0, adjust...)
 }
 
-func start(t testing.TB, n, level int) *Cluster {
+func start(t testing.TB, n, level int, adjust ...func(*cluster.Config)) *Cluster {
 	t.Helper()
-	c := &Cluster{network: cluster.NewMemoryNetwork()}
+	c := &Cluster{network: cluster.NewMemoryNetwork(), adjust: adjust}
 	for range n {
 		c.add(t, n).config.MaxLevel = level
 	}
@@ -90,6 +92,9 @@ func (c *Cluster) add(t testing.TB, expect int) *member {
 	}
 	if testing.Verbose() {
 		m.config.Logger = hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Info, Output: logWriter{t}})
+	}
+	for _, adjust := range c.adjust {
+		adjust(&m.config)
 	}
 	all := append(slices.Clone(c.members()), m)
 	c.roster.Store(&all)
@@ -248,6 +253,9 @@ func (c *Cluster) Wipe(t testing.TB, i int) {
 	}
 	c.wipe(t, c.members()[i])
 }
+
+// DataDir is where the i-th node keeps what is on disk. Over real sockets that is everything.
+func (c *Cluster) DataDir(i int) string { return c.members()[i].config.DataDir }
 
 // Add starts one more node, which joins the cluster, and returns its number.
 func (c *Cluster) Add(t testing.TB) int {

@@ -8,9 +8,12 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lysnrai/fleet/fsm"
 )
 
-// build is what this binary is. API is the surface's version, the formats are those it writes.
+// build is what this binary is. API is the surface's version, the formats are the newest level that it knows: it writes them once every
+// node of its cluster knows them (docs/operations.md, Upgrading).
 type build struct {
 	Version        string `json:"version"`
 	Commit         string `json:"commit"`
@@ -22,7 +25,7 @@ type build struct {
 }
 
 func thisBuild() build {
-	b := build{Version: version, Go: runtime.Version(), API: 1, LogFormat: 1, SnapshotFormat: 1}
+	b := build{Version: version, Go: runtime.Version(), API: 1, LogFormat: fsm.MaxLevel, SnapshotFormat: fsm.MaxLevel}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {

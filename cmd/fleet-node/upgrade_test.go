@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lysnrai/fleet/cluster"
 	"github.com/lysnrai/fleet/fsm"
 )
 
@@ -193,4 +194,16 @@ func TestOldReleaseIsNotLetIn(t *testing.T) {
 		t.Errorf("its /readyz: got %d, want %d", status, http.StatusServiceUnavailable)
 	}
 	a.stop(1)
+}
+
+// Whoever is only kept out may try again with another binary; whoever has newer data must not be restarted over it.
+func TestStatusesOfAnOldRelease(t *testing.T) {
+	for want, err := range map[int]error{
+		exitFailed:  fmt.Errorf("%w: the cluster is at level 2", cluster.ErrTooOld),
+		exitStorage: fmt.Errorf("%w: decoding entry 7: %w", cluster.ErrStorage, fsm.ErrFormat),
+	} {
+		if got := statusOf(err); got != want {
+			t.Errorf("%v: got status %d, want %d", err, got, want)
+		}
+	}
 }

@@ -8,7 +8,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10m
 COUNT ?= 6
 
-.PHONY: help build run test bench lint fmt generate soak cover clean
+.PHONY: help build run test bench lint fmt generate soak cover fixture upgrade clean
 
 ## say what can be made
 help:
@@ -58,6 +58,16 @@ cover:
 	go test -coverpkg ./... -coverprofile bin/cover.out ./...
 	go tool cover -html bin/cover.out -o bin/cover.html
 	go tool cover -func bin/cover.out | tail -1
+
+## data directories of a release, for the tests of those that follow: BINARY=/path/to/it NAME=level2
+fixture:
+	@test -n "$(BINARY)" -a -n "$(NAME)" || { echo 'make fixture BINARY=/path/to/the/release NAME=level2' >&2; exit 2; }
+	FLEET_FIXTURE_BINARY=$(abspath $(BINARY)) FLEET_FIXTURE_NAME=$(NAME) go test -count 1 -run TestMakeFixture ./cmd/fleet-node
+
+## a rolling upgrade of real nodes from the release before: BINARY=/path/to/it
+upgrade:
+	@test -n "$(BINARY)" || { echo 'make upgrade BINARY=/path/to/the/release/before' >&2; exit 2; }
+	FLEET_OLD_BINARY=$(abspath $(BINARY)) go test -count 1 -v -run 'TestUpgrade|TestOldRelease' ./cmd/fleet-node
 
 ## take away what was built
 clean:

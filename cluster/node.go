@@ -379,6 +379,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 func (n *Node) Kill() {
 	n.stop(nil)
 	<-n.done
+	_ = n.dir.Close() // one that can't trust its disk has kept it, until its process ends
 }
 
 // Done is closed when the node has stopped, by Shutdown or by itself; Err then says why.

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/types"
@@ -49,7 +50,14 @@ func (d *SimDisk) Open(cfg *Config) (Stores, error) {
 	d.mu.Unlock()
 	return Stores{
 		Log: pacedLog{log, d}, Stable: simStable{d, era}, Snapshots: pacedSnapshots{snapshots, d},
-		Close: func() error { return log.Close() },
+		Close: func() error {
+			d.mu.Lock()
+			if d.open != nil && d.open.log == log {
+				d.open = nil
+			}
+			d.mu.Unlock()
+			return log.Close()
+		},
 	}, nil
 }
 
@@ -69,7 +77,7 @@ func (d *SimDisk) Log() (raft.LogStore, error) {
 	if open != nil {
 		return open.log, nil
 	}
-	stores, err := d.copy().Open(&Config{SegmentBytes: 1 << 20})
+	stores, err := d.copy().Open(&Config{SegmentBytes: 1 << 20, Logger: hclog.NewNullLogger()})
 	return stores.Log, err
 }
 
@@ -265,7 +273,9 @@ func (v simVFS) Delete(dir, name string) error {
 	return v.SyncDir(dir)
 }
 
-func (v simVFS) OpenReader(dir, name string) (types.ReadableFile, error) { return v.OpenWriter(dir, name) }
+func (v simVFS) OpenReader(dir, name string) (types.ReadableFile, error) {
+	return v.OpenWriter(dir, name)
+}
 
 func (v simVFS) OpenWriter(dir, name string) (types.WritableFile, error) {
 	h := simHandle{simFiles: v.simFiles, path: filepath.Join(dir, name)}

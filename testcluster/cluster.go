@@ -195,6 +195,7 @@ func (c *Cluster) Kill(t testing.TB, i int) {
 	_ = m.server.Close()
 	if disk := m.sim(); disk != nil { // first: a process that is killed writes nothing more
 		disk.Detach()
+		defer disk.Release()
 	}
 	node.Kill()
 }

@@ -25,14 +25,14 @@ import (
 // The power of one node, of some, or of all goes at once with writes in flight, again and again, while logs rotate and snapshots are
 // written: nothing acknowledged is lost.
 func TestPowerCutsLoseNothing(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 7))
-				c := testcluster.Start(t, 3, testcluster.SimDisks(seed), func(c *cluster.Config) { c.SnapshotBytes = 100 << 10 })
-				w := write(c, 6)
-				for range 10 {
-					time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
+				c := testcluster.Start(t, 3, testcluster.SimDisks(seed), func(c *cluster.Config) { c.SnapshotBytes = 20 << 10 })
+				w := writeEvery(80*time.Millisecond, c, 6)
+				for range 8 {
+					time.Sleep(time.Duration(random.IntN(6000)) * time.Millisecond)
 					which := random.Perm(3)[:1+random.IntN(3)]
 					if random.IntN(3) == 0 {
 						c.Kill(t, which[0]) // and what it had not synced goes with the power
@@ -142,7 +142,7 @@ func TestFollowersDiskHangs(t *testing.T) {
 		t.Run(long.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := testcluster.Start(t, 3, testcluster.SimDisks(1))
-				w := write(c, 4)
+				w := writeEvery(20*time.Millisecond, c, 4)
 				follower := (c.Leader(t) + 1) % 3
 				c.HangDisk(t, follower)
 				time.Sleep(long)

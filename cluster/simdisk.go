@@ -28,7 +28,7 @@ type SimDisk struct {
 	root     *simDir
 	values   map[string][]byte // what is replaced atomically: each is durable when it is set
 	era      int               // raised when the process ends: handles of an earlier one are dead
-	open     *simStores        // of the present era
+	open     []simStores       // not closed yet, the present era's last
 	written  int               // durable operations so far
 	trace    []string          // their names, if they are recorded
 	record   bool
@@ -75,20 +75,21 @@ func (d *simDir) sync() {
 	d.pending = nil
 }
 
-// lose leaves what a power cut leaves, in all directories and files below too.
-func (d *simDir) lose(random *rand.Rand) {
+// lost is what a power cut leaves of a directory, and of all that is below. It shares nothing with what the process had: that may still read.
+func (d *simDir) lost(random *rand.Rand) *simDir {
+	left := maps.Clone(d.durable)
 	for _, f := range d.pending[:random.IntN(len(d.pending)+1)] {
-		f(d.durable)
+		f(left)
 	}
-	d.names, d.pending = maps.Clone(d.durable), nil
-	for _, name := range slices.Sorted(maps.Keys(d.names)) {
-		switch e := d.names[name].(type) {
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		switch e := left[name].(type) {
 		case *simDir:
-			e.lose(random)
+			left[name] = e.lost(random)
 		case *simFile:
-			e.lose(random)
+			left[name] = e.lost(random)
 		}
 	}
+	return &simDir{names: left, durable: maps.Clone(left)}
 }
 
 // simFile is a file. Behind its data it is all zeros up to its size.
@@ -117,9 +118,10 @@ func (f *simFile) write(b []byte, at int64) {
 
 func (f *simFile) sync() { f.undo, f.sized = nil, f.size }
 
-// lose makes what was written to each sector since the last sync old, new or garbled, and the size the old or the new. Bytes that were not
+// lost makes what was written to each sector since the last sync old, new or garbled, and the size the old or the new. Bytes that were not
 // written stay as they were.
-func (f *simFile) lose(random *rand.Rand) {
+func (f *simFile) lost(random *rand.Rand) *simFile {
+	data := slices.Clone(f.data)
 	fate := random.IntN(4) // of all sectors alike, or each its own
 	fates := map[int64]int{}
 	for _, u := range slices.Backward(f.undo) {
@@ -134,17 +136,18 @@ func (f *simFile) lose(random *rand.Rand) {
 			}
 			switch own {
 			case 0:
-				f.data[at] = old
+				data[at] = old
 			case 2:
-				f.data[at] = byte(random.Uint32())
+				data[at] = byte(random.Uint32())
 			}
 		}
 	}
+	size := f.size
 	if f.size != f.sized && random.IntN(2) == 0 {
-		f.size = f.sized
-		f.data = f.data[:min(int64(len(f.data)), f.size)]
+		size = f.sized
+		data = data[:min(int64(len(data)), size)]
 	}
-	f.sync()
+	return &simFile{data: data, size: size, sized: size}
 }
 
 func (f *simFile) readAt(b []byte, at int64) (int, error) {
@@ -210,38 +213,43 @@ func parts(path string) []string {
 	return names
 }
 
-// PowerCut takes the power away: what was not synced is lost or garbled, and everything that the process still tries fails. The next
+// PowerCut takes the power away: what was not synced is lost or garbled, and every write that the process still tries fails. The next
 // node to open the disk finds what is left.
 func (d *SimDisk) PowerCut() {
 	d.mu.Lock()
 	d.lose()
 	d.mu.Unlock()
-	d.end()
+	d.Resume()
 }
 
 func (d *SimDisk) lose() {
 	d.era++
 	d.cut, d.cutAt, d.failAt = false, 0, 0
-	d.root.lose(d.random)
+	d.root = d.root.lost(d.random)
 }
 
-// Detach ends the process, as kill -9 does: all that it wrote is there, synced or not, and everything that it still tries fails.
+// Detach ends the process, as kill -9 does: all that it wrote is there, synced or not, and every write that it still tries fails.
 func (d *SimDisk) Detach() {
 	d.mu.Lock()
 	d.era++
+	d.cut, d.cutAt, d.failAt = false, 0, 0
 	d.mu.Unlock()
-	d.end()
+	d.Resume()
 }
 
-// end lets go of what hangs and of what is open.
-func (d *SimDisk) end() {
-	d.pace.set(func(p *pace) { p.hung = false })
+// Release lets go of what processes that have ended had open. A node that can't trust its disk any more leaves that to its process's end.
+func (d *SimDisk) Release() {
 	d.mu.Lock()
-	open := d.open
-	d.open = nil
+	var open []simStores
+	d.open = slices.DeleteFunc(d.open, func(s simStores) bool {
+		if s.era != d.era {
+			open = append(open, s)
+		}
+		return s.era != d.era
+	})
 	d.mu.Unlock()
-	if open != nil {
-		_ = open.log.Close() // which writes nothing
+	for _, s := range open {
+		_ = s.log.Close() // it may be closed
 	}
 }
 
@@ -295,7 +303,7 @@ func (d *SimDisk) do(era int, name string, whole, torn func()) error {
 	return nil
 }
 
-// see runs what only reads.
+// see runs what finds something by its name. What a process has open already it may read even after its end: that goes nowhere.
 func (d *SimDisk) see(era int, read func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

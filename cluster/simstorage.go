@@ -15,13 +15,17 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/types"
 )
 
 // simStores is what a process has open.
-type simStores struct{ log *wal.WAL }
+type simStores struct {
+	era int
+	log *wal.WAL
+}
 
 // Open opens what is on the disk, after the power came back if it was cut.
 func (d *SimDisk) Open(cfg *Config) (Stores, error) {
@@ -45,11 +49,16 @@ func (d *SimDisk) Open(cfg *Config) (Stores, error) {
 		return Stores{}, errors.Join(fmt.Errorf("opening the snapshots: %w", err), log.Close())
 	}
 	d.mu.Lock()
-	d.open = &simStores{log}
+	d.open = append(d.open, simStores{era, log})
 	d.mu.Unlock()
 	return Stores{
 		Log: pacedLog{log, d}, Stable: simStable{d, era}, Snapshots: pacedSnapshots{snapshots, d},
-		Close: func() error { return log.Close() },
+		Close: func() error {
+			d.mu.Lock()
+			d.open = slices.DeleteFunc(d.open, func(s simStores) bool { return s.log == log })
+			d.mu.Unlock()
+			return log.Close()
+		},
 	}, nil
 }
 
@@ -64,12 +73,14 @@ func (d *SimDisk) Discard(*Config) error {
 // Log is the log to be read: that of the node that has the disk open, or of a copy of what is there.
 func (d *SimDisk) Log() (raft.LogStore, error) {
 	d.mu.Lock()
-	open := d.open
-	d.mu.Unlock()
-	if open != nil {
-		return open.log, nil
+	for _, s := range d.open {
+		if s.era == d.era {
+			d.mu.Unlock()
+			return s.log, nil
+		}
 	}
-	stores, err := d.copy().Open(&Config{SegmentBytes: 1 << 20})
+	d.mu.Unlock()
+	stores, err := d.copy().Open(&Config{SegmentBytes: 1 << 20, Logger: hclog.NewNullLogger()})
 	return stores.Log, err
 }
 
@@ -216,8 +227,9 @@ type simHandle struct {
 }
 
 func (h simHandle) ReadAt(b []byte, at int64) (n int, err error) {
-	err = h.disk.see(h.era, func() (err error) { n, err = h.file.readAt(b, at); return err })
-	return n, err
+	h.disk.mu.Lock()
+	defer h.disk.mu.Unlock()
+	return h.file.readAt(b, at)
 }
 
 func (h simHandle) WriteAt(b []byte, at int64) (int, error) {
@@ -265,7 +277,9 @@ func (v simVFS) Delete(dir, name string) error {
 	return v.SyncDir(dir)
 }
 
-func (v simVFS) OpenReader(dir, name string) (types.ReadableFile, error) { return v.OpenWriter(dir, name) }
+func (v simVFS) OpenReader(dir, name string) (types.ReadableFile, error) {
+	return v.OpenWriter(dir, name)
+}
 
 func (v simVFS) OpenWriter(dir, name string) (types.WritableFile, error) {
 	h := simHandle{simFiles: v.simFiles, path: filepath.Join(dir, name)}

@@ -49,7 +49,7 @@ type member struct {
 }
 
 // up reports whether the node runs and is not paused.
-func (m *member) up() bool { return m.node.Load() != nil && m.gate.is(open) }
+func (m *member) up() bool { return m.node.Load() != nil && m.gate.is(open) && !m.ended() }
 
 // Start starts n nodes in memory and waits until they have a leader. The test's end stops them. What is adjusted in a node's
 // configuration holds for nodes that are added later too.
@@ -127,8 +127,14 @@ func (c *Cluster) add(t testing.TB, expect int) *member {
 // wipe gives a node that is down an empty disk.
 func (c *Cluster) wipe(t testing.TB, m *member) {
 	m.config.DataDir = filepath.Join(t.TempDir(), m.config.Name)
-	if c.network != nil {
-		m.config.Storage, m.config.Disk = cluster.NewMemoryStorage(), m.disk
+	if c.network == nil {
+		return
+	}
+	m.config.Disk = m.disk
+	if disk := m.sim(); disk != nil {
+		_ = disk.Discard(&m.config) // never fails
+	} else {
+		m.config.Storage = cluster.NewMemoryStorage()
 	}
 }
 
@@ -197,6 +203,10 @@ func (c *Cluster) Kill(t testing.TB, i int) {
 	}
 	m.gate.set(gone)
 	_ = m.server.Close()
+	if disk := m.sim(); disk != nil { // first: a process that is killed writes nothing more
+		disk.Detach()
+		defer disk.Release()
+	}
 	node.Kill()
 }
 
@@ -315,24 +325,32 @@ func (c *Cluster) Until(t testing.TB, what string, condition func() bool) {
 func (c *Cluster) Converged(t testing.TB) {
 	t.Helper()
 	c.Until(t, "all nodes hold the same state", func() bool {
-		var index uint64
-		var hash [32]byte
-		first := true
+		var up []*cluster.Node
 		for _, m := range c.members() {
-			if !m.up() {
-				continue
+			if m.up() {
+				up = append(up, m.node.Load())
 			}
-			var i uint64
-			m.node.Load().View(func(v fsm.View) { i = v.Index() })
-			h := m.node.Load().StateHash()
-			if !first && (i != index || h != hash) {
-				return false
+		}
+		for _, what := range []func(a, b *cluster.Node) bool{sameIndex, sameHash} { // a hash takes its time
+			for _, n := range up {
+				if !what(up[0], n) {
+					return false
+				}
 			}
-			index, hash, first = i, h, false
 		}
 		return true
 	})
 }
+
+func sameIndex(a, b *cluster.Node) bool {
+	var of [2]uint64
+	for i, n := range []*cluster.Node{a, b} {
+		n.View(func(v fsm.View) { of[i] = v.Index() })
+	}
+	return of[0] == of[1]
+}
+
+func sameHash(a, b *cluster.Node) bool { return a == b || a.StateHash() == b.StateHash() }
 
 func freeAddr(t testing.TB) string {
 	t.Helper()

@@ -1,3 +1,6 @@
+// Handshakes around faults are a tenth of the time, and half of that is a key exchange that nobody records here.
+//
+//go:debug tlsmlkem=0
 package check_test
 
 // This file runs clusters in virtual time through faults drawn from a seed, under load, and judges all that was answered.
@@ -70,7 +73,7 @@ func (s scenario) play(t *testing.T, progress *atomic.Int64) *run {
 	}
 	r.log.EntryOf = cluster.EntryOf
 	rnd := rand.New(rand.NewPCG(s.seed, 0))
-	switch s.seed % 10 { // mostly the one that costs least: its heartbeats are seldom
+	switch s.seed % 20 { // mostly the one that costs least: its heartbeats are seldom
 	case 3:
 		r.timing = cluster.TimingLocal
 	case 7:
@@ -127,7 +130,7 @@ func (r *run) halt() {
 
 func (r *run) spent() bool { return r.maxCalls > 0 && r.made.Load() >= int64(r.maxCalls) }
 
-// pass lets time pass, and looks at the nodes every second of it.
+// pass lets time pass, and looks at the nodes now and then, often enough to see their logs before they are compacted.
 func (r *run) pass(d time.Duration) {
 	for end := time.Now().Add(d); ; {
 		r.progress.Add(1)
@@ -136,7 +139,11 @@ func (r *run) pass(d time.Duration) {
 		if left <= 0 {
 			return
 		}
-		time.Sleep(min(left, time.Second))
+		step := 5 * time.Second
+		if r.burst.Load() {
+			step = time.Second
+		}
+		time.Sleep(min(left, step))
 	}
 }
 
@@ -295,13 +302,13 @@ type feed struct {
 	events []*fleet.Event
 }
 
-// watch reads a node's feed from where it was, once a second.
+// watch reads a node's feed from where it was, every three seconds.
 func (r *run) watch(i int, f *feed) {
 	for {
 		select {
 		case <-r.stop:
 			return
-		case <-time.After(time.Second):
+		case <-time.After(3 * time.Second):
 		}
 		n := r.c.Node(i)
 		if n == nil {
@@ -568,7 +575,7 @@ func (total *tally) report(t *testing.T, began time.Time) {
 func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
 	forSeeds(t, 3, func(t *testing.T, seed uint64, total *tally) {
 		scenario{
-			seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: time.Hour, lull: 80 * time.Second, calls: 1, faults: true, load: newLoad(),
+			seed: seed, nodes: 3 + int(seed%5/4)*2, clients: 4 + int(seed%5), lasts: time.Hour, lull: 90 * time.Second, calls: 0.75, faults: true, load: newLoad(),
 		}.judge(t, total)
 	})
 }

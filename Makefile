@@ -7,8 +7,9 @@ TOOL := go tool -modfile=tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10m
 COUNT ?= 6
+HOURS ?= 500
 
-.PHONY: help build run test bench lint fmt generate soak cover fixture upgrade clean
+.PHONY: help build run test virtual bench lint fmt generate soak cover fixture upgrade clean
 
 ## say what can be made
 help:
@@ -30,6 +31,12 @@ test:
 	then echo "go test -race"; go test -race -short -timeout 8m ./cluster/... ./fsm/... ./rpc/... ./worker/...; \
 	else echo "no C compiler: the race detector is left out"; fi
 
+## clusters in virtual time under faults for HOURS=500 hours; what they came to is in bin/virtual.txt
+virtual:
+	@mkdir -p bin && rm -f bin/virtual.txt
+	FLEET_HOURS=$(HOURS) FLEET_REPORT=$(CURDIR)/bin/virtual.txt go test -run 'UnderFaults$$|Founded$$' -timeout $(HOURS)m ./internal/check
+	@cat bin/virtual.txt
+
 ## benchmarks in the form that benchstat reads; COUNT=6 times each
 bench:
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./...
@@ -46,8 +53,9 @@ fmt:
 generate:
 	go generate ./...
 
-## the same tests over and over, and each fuzz target for FUZZTIME
+## the same tests over and over, 10,000 hours of virtual time, and each fuzz target for FUZZTIME
 soak:
+	$(MAKE) virtual HOURS=10000
 	go test -count 20 -timeout 2h ./...
 	@for package in $$(go list ./...); do for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 	echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done

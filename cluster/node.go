@@ -49,6 +49,7 @@ type Node struct {
 	waiters    *waiters
 	membership *membership
 	space      *space
+	prover     *prover
 	metrics    *metrics
 
 	restoring *restoreMark         // a restore that is not confirmed yet
@@ -151,12 +152,14 @@ func Start(cfg Config) (*Node, error) {
 	n.proposer, n.nudger, n.forwarder = newProposer(n), newNudger(n), newForwarder(n)
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters, n.space = &leaderClock{node: n}, newWaiters(n), newSpace(n)
+	n.prover = newProver(n)
+	n.applier.judge, n.applier.passed = n.prover.judge, n.prover.applied
 	n.transport.shy = n.space.shy
 	n.membership = &membership{
 		changing: newSlot(),
 		cfg:      &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
 		propose: func(ctx context.Context, c fsm.Command) error { _, err := n.proposeInternal(ctx, c); return err },
-		view:    n.machine.View, stamp: n.stamp, room: n.space.own, log: n.log, stop: n.stop,
+		view:    n.machine.View, stamp: n.stamp, room: n.space.own, checkpoint: n.prover.own, log: n.log, stop: n.stop,
 	}
 	n.transport.onForward, n.transport.onRestore = n.serveForward, n.serveRestore
 	n.membership.start()
@@ -165,6 +168,7 @@ func Start(cfg Config) (*Node, error) {
 	n.work.Go(n.forwarder.run)
 	n.work.Go(n.waiters.run)
 	n.work.Go(n.space.run)
+	n.work.Go(n.reread)
 	n.work.Go(func() { n.followLeadership(n.notify) })
 	n.work.Go(n.join)
 	return n, nil

@@ -7,8 +7,9 @@ TOOL := go tool -modfile=tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10m
 COUNT ?= 6
+CHAOS ?= 10m
 
-.PHONY: help build run test bench lint fmt generate soak cover clean
+.PHONY: help build run test chaos bench lint fmt generate soak cover clean
 
 ## say what can be made
 help:
@@ -29,6 +30,12 @@ test:
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; \
 	then echo "go test -race"; go test -race -short -timeout 8m ./cluster/... ./fsm/... ./rpc/... ./worker/...; \
 	else echo "no C compiler: the race detector is left out"; fi
+
+## real nodes that are killed, cut off and given bad disks, for about CHAOS; FLEET_SEED repeats the draws; bin/chaos.txt is the report
+chaos:
+	@mkdir -p bin && rm -f bin/chaos.txt
+	FLEET_CHAOS=$(CHAOS) FLEET_REPORT=$(CURDIR)/bin/chaos.txt go test -count 1 -parallel 2 -timeout 4h ./internal/chaos
+	@cat bin/chaos.txt
 
 ## benchmarks in the form that benchstat reads; COUNT=6 times each
 bench:

@@ -38,6 +38,18 @@ func drawn(t *testing.T) plan {
 	return p
 }
 
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := Report(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
 // full skips a part that is not for a smoke test, and gives its share.
 func full(t *testing.T) plan {
 	p := drawn(t)
@@ -51,15 +63,15 @@ func (p plan) lasts(d time.Duration) time.Duration { return time.Duration(float6
 
 func (p plan) times(n int) int { return max(1, int(float64(n)*p.scale)) }
 
-// A cluster whose nodes are killed again and again loses nothing (F1). Half of the rounds compact the log meanwhile.
+// A cluster whose nodes are killed again and again loses nothing (F1). One of the rounds compacts the log meanwhile.
 func TestChaosKills(t *testing.T) {
 	p := drawn(t)
-	lasts, rounds := p.lasts(50*time.Second), 3
+	kills, rounds := p.times(105), 3
 	if p.scale == 0 {
 		if testing.Short() {
 			t.Skip("it starts a cluster")
 		}
-		lasts, rounds = 8*time.Second, 1
+		kills, rounds = 12, 1
 	}
 	for round := range rounds {
 		config := Config{Nodes: 3, Timing: "local"}
@@ -67,8 +79,9 @@ func TestChaosKills(t *testing.T) {
 			config.SnapshotBytes = 512 << 10
 		}
 		t.Run(fmt.Sprintf("round%d", round), func(t *testing.T) {
-			r := Begin(t, "kills", p.seed+uint64(round), config, 60)
-			for end := time.Now().Add(lasts); time.Now().Before(end); {
+			t.Parallel()
+			r := Begin(t, fmt.Sprintf("kills, round %d", round), p.seed, config, 60)
+			for r.faults.of("kill -9") < kills {
 				u := r.rnd.Float64()
 				time.Sleep(time.Duration(u * u * float64(2*time.Second)))
 				r.Kill()
@@ -88,7 +101,8 @@ func TestChaosNetwork(t *testing.T) {
 	p := full(t)
 	for round := range 2 {
 		t.Run(fmt.Sprintf("round%d", round), func(t *testing.T) {
-			r := Begin(t, "network", p.seed+uint64(round), Config{Nodes: 3 + 2*round, Timing: "lan"}, 60)
+			t.Parallel()
+			r := Begin(t, fmt.Sprintf("network, round %d", round), p.seed, Config{Nodes: 3 + 2*round, Timing: "lan"}, 60)
 			for _, n := range r.Nodes {
 				n.Front.Strike(10)
 			}
@@ -108,6 +122,7 @@ func TestChaosNetwork(t *testing.T) {
 // The same in real networks, with routes that lead nowhere and links that are down (F3).
 func TestChaosNamespaces(t *testing.T) {
 	p := full(t)
+	t.Parallel()
 	spaces := NewSpaces(t, 3)
 	r := Begin(t, "namespaces", p.seed, Config{Nodes: 3, Timing: "lan", Spaces: spaces}, 60)
 	must := func(err error) {

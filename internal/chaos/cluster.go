@@ -18,9 +18,9 @@ import (
 // Config is what a Cluster is made of.
 type Config struct {
 	Nodes         int
-	Timing        string // of the nodes: local, lan or wan
-	SegmentBytes  int    // 0: 64 KiB
-	SnapshotBytes int64  // 0: the log is never compacted
+	Timing        string   // of the nodes: local, lan or wan
+	SegmentBytes  int      // 0: 64 KiB
+	SnapshotBytes int64    // 0: the log is never compacted
 	Dirs          []string // of nodes whose data is on a disk of their own; shorter or empty: below the cluster's directory
 	Spaces        *Spaces  // network namespaces for the nodes, instead of a proxy on each link
 	Env           []string // more of it for the nodes
@@ -48,14 +48,18 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	path := filepath.Join(dir, "fleet-node")
 	build := exec.Command("go", "build", "-tags", "chaos", "-o", path, "./cmd/fleet-node")
-	build.Dir, build.Env = filepath.Dir(strings.TrimSpace(string(root))), append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir = filepath.Dir(strings.TrimSpace(string(root)))
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the nodes: %w\n%s", err, out)
 	}
 	return path, nil
 })
+
+// built is where binary has put it, empty before.
+var built string
 
 // New makes a cluster whose nodes don't run yet. The test's end stops what runs; its directory is kept if the test failed.
 func New(t testing.TB, config Config) *Cluster {

@@ -15,6 +15,7 @@ import (
 // state, and once its data is wiped it joins again by itself.
 func TestChaosDamage(t *testing.T) {
 	p := full(t)
+	t.Parallel()
 	r := Begin(t, "damage", p.seed, Config{Nodes: 3, Timing: "local", SnapshotBytes: 96 << 10}, 120)
 	// Enough for two snapshots of each node and some segments after them.
 	if why := within(60*time.Second, func() string {

@@ -24,7 +24,7 @@ func SmallDisk(t testing.TB, mebibytes int) string {
 		t.Fatal(err)
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mebibytes)); err != nil {
-		t.Skipf("mounting a small disk needs root and the right to mount: %v", err)
+		lacking(t, "mounting a small disk needs root and the right to mount: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
@@ -68,7 +68,7 @@ type Spell struct{ strace *exec.Cmd }
 func Cast(t testing.TB, n *Node, inject string) *Spell {
 	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("making system calls fail needs strace")
+		lacking(t, "making system calls fail needs strace")
 	}
 	calls, _, _ := strings.Cut(inject, ":")
 	cmd := exec.Command("strace", "-f", "-p", strconv.Itoa(n.Pid()), "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+inject)
@@ -84,7 +84,7 @@ func Cast(t testing.TB, n *Node, inject string) *Spell {
 	for !attached && lines.Scan() {
 		attached = strings.Contains(lines.Text(), "attached")
 		if !attached {
-			t.Skipf("strace can't attach here: %s", lines.Text())
+			lacking(t, "strace can't attach here: %s", lines.Text())
 		}
 	}
 	go func() {

@@ -15,6 +15,7 @@ const exitStorage = 6
 // Disks fill on one node and on two, and are freed again: nothing is lost, and nobody repairs anything (F6).
 func TestChaosDiskFull(t *testing.T) {
 	p := full(t)
+	t.Parallel()
 	var disks, dirs []string
 	for range 3 {
 		d := SmallDisk(t, 64)
@@ -122,6 +123,7 @@ func TestChaosDiskFull(t *testing.T) {
 // A node whose disk gives an error ends with status 6, and the others go on (F7, I16).
 func TestChaosDiskErrors(t *testing.T) {
 	p := full(t)
+	t.Parallel()
 	r := Begin(t, "disk errors", p.seed, Config{Nodes: 3, Timing: "local"}, 60)
 	for range p.times(3) {
 		for _, inject := range []string{

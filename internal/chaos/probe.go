@@ -23,7 +23,6 @@ type probes struct {
 	longest time.Duration
 	after   time.Time // the first write that began after this …
 	first   time.Time // … was answered then
-	unknown int
 }
 
 // probe starts n of them.

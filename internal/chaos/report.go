@@ -63,18 +63,54 @@ func write(t testing.TB, lines ...string) {
 	for _, line := range lines {
 		t.Log(line)
 	}
+	if err := appendReport(lines...); err != nil {
+		t.Error(err)
+	}
+}
+
+// total is what all runs of this process came to.
+var total = struct {
+	faults, codes              *counts
+	mu                         sync.Mutex // guards what follows
+	lasted, longest            time.Duration
+	runs, calls, terms, events int
+}{faults: newCounts(), codes: newCounts()}
+
+// Report adds the sum of all runs to the file that FLEET_REPORT names.
+func Report() error {
+	total.mu.Lock()
+	defer total.mu.Unlock()
+	if total.runs == 0 {
+		return nil
+	}
+	tries, unknown := total.codes.sum(), total.codes.of("outcome_unknown")
+	return appendReport(fmt.Sprintf("in all: %d runs of %s, %d faults (%.0f a minute): %s; %d calls, %d events, %d elections; tries %s; outcome_unknown %.2f %% of the tries; longest without a write %s",
+		total.runs, total.lasted.Round(time.Second), total.faults.sum(), float64(total.faults.sum())/total.lasted.Minutes(), total.faults,
+		total.calls, total.events, total.terms, total.codes, 100*float64(unknown)/float64(max(1, tries)), total.longest.Round(time.Millisecond)))
+}
+
+func appendReport(lines ...string) error {
 	path := os.Getenv("FLEET_REPORT")
 	if path == "" {
-		return
+		return nil
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err == nil {
 		_, err = fmt.Fprintln(f, strings.Join(lines, "\n"))
 		err = errors.Join(err, f.Close())
 	}
-	if err != nil {
-		t.Error(err)
+	return err
+}
+
+// lacking ends a test that this machine can't run: with an error if FLEET_CHAOS_NEEDS is all, as in CI.
+func lacking(t testing.TB, format string, args ...any) {
+	t.Helper()
+	words := fmt.Sprintf(format, args...)
+	if os.Getenv("FLEET_CHAOS_NEEDS") == "all" {
+		t.Fatal(words)
 	}
+	write(t, t.Name()+" is left out: "+words)
+	t.SkipNow()
 }
 
 // times are durations of one thing, to be summed up.

@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -65,20 +66,28 @@ const clients = 8
 func Begin(t testing.TB, name string, seed uint64, config Config, rate float64) *Run {
 	t.Helper()
 	r := &Run{
-		Cluster: New(t, config), t: t, name: name, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), rate: rate,
+		Cluster: New(t, config), t: t, name: name, seed: seed, rate: rate,
 		history: check.NewHistory(), load: newLoad(), faults: newCounts(), codes: newCounts(),
 		flying: map[*flight]struct{}{}, failed: map[string]int{},
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("FLEET_SEED=%d part %s: faults %s", seed, name, r.faults)
+			t.Logf("FLEET_SEED=%d, %s: faults %s", seed, name, r.faults)
 		}
 	})
+	r.rnd = r.draws(0)
 	r.logged = &logged{submits: map[string]fsm.Command{}}
 	r.log = &check.Log{EntryOf: r.logged.entryOf}
 	r.Start(t)
 	r.goOn()
 	return r
+}
+
+// draws are those of the run itself, or of a client. Runs of other names draw otherwise.
+func (r *Run) draws(who uint64) *rand.Rand {
+	h := fnv.New64()
+	_, _ = h.Write([]byte(r.name))
+	return rand.New(rand.NewPCG(r.seed, h.Sum64()+who))
 }
 
 // goOn starts the load and the readers.
@@ -93,7 +102,7 @@ func (r *Run) goOn() {
 		r.workers.Go(func() { f.follow(ctx, n, r.history) })
 	}
 	for i := range clients {
-		r.workers.Go(func() { r.client(ctx, i, rand.New(rand.NewPCG(r.seed, uint64(i)+1))) })
+		r.workers.Go(func() { r.client(ctx, i, r.draws(uint64(i)+1)) })
 	}
 }
 

@@ -21,13 +21,13 @@ type Spaces struct {
 func NewSpaces(t testing.TB, nodes int) *Spaces {
 	t.Helper()
 	if _, err := exec.LookPath("ip"); err != nil || os.Geteuid() != 0 {
-		t.Skip("network namespaces need root and the command ip")
+		lacking(t, "network namespaces need root and the command ip")
 	}
 	s := &Spaces{name: fmt.Sprintf("chaos%d", os.Getpid()%100_000), net: 60 + os.Getpid()%60, nodes: nodes}
 	t.Cleanup(s.remove)
 	for _, line := range s.plan() {
 		if out, err := run(line); err != nil {
-			t.Skipf("network namespaces can't be made here: %s: %v: %s", line, err, out)
+			lacking(t, "network namespaces can't be made here: %s: %v: %s", line, err, out)
 		}
 	}
 	return s
@@ -40,9 +40,9 @@ func (s *Spaces) plan() []string {
 	plan := []string{
 		"ip netns add " + router,
 		"ip netns exec " + router + " sysctl -qw net.ipv4.ip_forward=1",
-		"ip link add " + link(25) + " type veth peer name up netns " + router,
+		"ip link add " + link(25) + " type veth peer name out netns " + router,
 		fmt.Sprintf("ip addr add 10.%d.250.1/24 dev %s", s.net, link(25)), "ip link set " + link(25) + " up",
-		fmt.Sprintf("ip -n %s addr add 10.%d.250.2/24 dev up", router, s.net), "ip -n " + router + " link set up up",
+		fmt.Sprintf("ip -n %s addr add 10.%d.250.2/24 dev out", router, s.net), "ip -n " + router + " link set out up",
 		fmt.Sprintf("ip route add 10.%d.0.0/16 via 10.%d.250.2", s.net, s.net),
 	}
 	for i := range s.nodes {

@@ -74,9 +74,24 @@ func (r *Run) End() {
 		t.Fatal(err)
 	}
 	r.faults.merge(r.struck)
-	write(t, fmt.Sprintf("%s: seed %d, %s, %d faults (%.0f a minute): %s; %d calls (%d unknown after the log was read), tries %s; longest without a write %s; leader %s and all ready %s after healing; %d entries of %d terms replayed",
+	r.count(lasted, all, len(events))
+	write(t, fmt.Sprintf("%s: seed %d, %s, %d faults (%.0f a minute): %s; %d calls (%d unknown after the log was read), tries %s; longest without a write %s; leader %s and all ready %s after healing; %d events, %d entries replayed, %d elections",
 		r.name, r.seed, lasted.Round(time.Second), r.faults.sum(), float64(r.faults.sum())/lasted.Minutes(), r.faults,
-		all, unknown, r.codes, r.longest.Round(time.Millisecond), led.Round(time.Millisecond), ready.Round(time.Millisecond), r.log.Last(), r.logged.terms))
+		all, unknown, r.codes, r.longest.Round(time.Millisecond), led.Round(time.Millisecond), ready.Round(time.Millisecond), len(events), r.log.Last(), r.logged.terms))
+}
+
+// count adds the run to the total.
+func (r *Run) count(lasted time.Duration, calls, events int) {
+	total.faults.merge(r.faults)
+	total.codes.merge(r.codes)
+	total.mu.Lock()
+	defer total.mu.Unlock()
+	total.runs++
+	total.lasted += lasted
+	total.longest = max(total.longest, r.longest)
+	total.calls += calls
+	total.terms += r.logged.terms
+	total.events += events
 }
 
 // nameJobs gives submits whose answer nobody got the ids that the log has.

@@ -33,6 +33,9 @@ const (
 	keptSnapshots = 2
 )
 
+// RealStorage is what a Config without a Storage has.
+func RealStorage() Storage { return diskStorage{} }
+
 // diskStorage keeps everything in the data directory, whose lock the caller holds.
 type diskStorage struct{}
 

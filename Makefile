@@ -7,7 +7,11 @@ TOOL := go tool -modfile=tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10m
 COUNT ?= 6
-.PHONY: help build run test virtual chaos bench lint fmt generate soak cover fixture upgrade clean
+HOURS ?= 500
+CHAOS ?= 10m
+MUTANTS ?= all
+
+.PHONY: help build run test virtual chaos mutants bench lint fmt generate soak cover fixture upgrade clean
 
 ## say what can be made
 help:
@@ -34,11 +38,16 @@ virtual:
 	@mkdir -p bin && rm -f bin/virtual.txt
 	FLEET_HOURS=$(HOURS) FLEET_REPORT=$(CURDIR)/bin/virtual.txt go test -run 'UnderFaults$$|Founded$$' -timeout $(HOURS)m ./internal/check
 	@cat bin/virtual.txt
+
 ## real nodes that are killed, cut off and given bad disks, for about CHAOS; FLEET_SEED repeats the draws; bin/chaos.txt is the report
 chaos:
 	@mkdir -p bin && rm -f bin/chaos.txt
 	FLEET_CHAOS=$(CHAOS) FLEET_REPORT=$(CURDIR)/bin/chaos.txt go test -count 1 -parallel 2 -timeout 4h ./internal/chaos
 	@cat bin/chaos.txt
+
+## planted bugs, one at a time: each must be found by the test that it names; MUTANTS=lease plants those named so
+mutants:
+	FLEET_MUTANTS=$(MUTANTS) go test -count 1 -run 'TestMutants$$' -timeout 4h -v ./internal/mutants | grep -v '^=== \|^--- \|^ *--- PASS'
 
 ## benchmarks in the form that benchstat reads; COUNT=6 times each
 bench:

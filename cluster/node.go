@@ -411,7 +411,7 @@ func (n *Node) stop(why error) {
 func (n *Node) close(why error) {
 	defer close(n.done)
 	n.gossip.Close()
-	broken := errors.Is(why, ErrStorage)
+	broken := errors.Is(why, ErrStorage) && !errors.Is(why, fsm.ErrFormat) // a newer release can go on with what is there
 	if r := n.raftIfUp(); r != nil {
 		if f := r.Shutdown(); !broken {
 			_ = f.Error()

@@ -39,6 +39,7 @@ type Operation struct {
 	last    int64 // the call of the last try
 	unsure  bool  // an earlier try may have happened
 	repeats []fsm.Answer
+	logged  fsm.Answer // what the log answers to one that is unknown
 }
 
 // sight is an event and when it was first seen.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -28,6 +30,7 @@ type scenario struct {
 	nodes    int
 	clients  int
 	lasts    time.Duration // virtual
+	lull     time.Duration // at most, between one fault and the next
 	calls    float64       // a second, of all clients together; ten times that around a fault
 	faults   bool
 	load     *load
@@ -39,6 +42,7 @@ type run struct {
 	scenario
 	t       *testing.T
 	c       *testcluster.Cluster
+	timing  cluster.Timing
 	history *check.History
 	log     check.Log
 	burst   atomic.Bool
@@ -49,30 +53,44 @@ type run struct {
 	made    atomic.Int64
 
 	injected map[string]int
+	errors   map[string]int // how calls ended that stayed unknown; guarded by mu
+	mu       sync.Mutex
 	feeds    []*feed // one reader a node
 	hash     [32]byte
 	down     map[int]bool
+	joined   time.Time     // when a node was last added, or its disk taken away
+	progress *atomic.Int64 // of virtual time
 }
 
 // play runs a scenario inside a bubble.
-func (s scenario) play(t *testing.T) *run {
-	r := &run{scenario: s, t: t, history: check.NewHistory(), stop: make(chan struct{}), injected: map[string]int{}, down: map[int]bool{}}
+func (s scenario) play(t *testing.T, progress *atomic.Int64) *run {
+	r := &run{
+		scenario: s, t: t, history: check.NewHistory(), stop: make(chan struct{}), injected: map[string]int{}, errors: map[string]int{},
+		down: map[int]bool{}, progress: progress,
+	}
 	r.log.EntryOf = cluster.EntryOf
 	rnd := rand.New(rand.NewPCG(s.seed, 0))
-	r.c = testcluster.Start(t, s.nodes)
+	switch s.seed % 10 { // mostly the one that costs least: its heartbeats are seldom
+	case 3:
+		r.timing = cluster.TimingLocal
+	case 7:
+		r.timing = cluster.TimingLAN
+	default:
+		r.timing = cluster.TimingWAN
+	}
+	r.c = testcluster.Start(t, s.nodes, func(c *cluster.Config) { c.Timing = r.timing })
+	r.c.Network().Seed(s.seed)
 	r.c.SnapshotEvery(int64(8+rnd.IntN(56)) << 10)
 	r.numbers.Store(int64(s.clients))
 	t.Cleanup(r.halt)
 	for i := range s.nodes {
-		f := &feed{}
-		r.feeds = append(r.feeds, f)
-		r.clients.Go(func() { r.watch(i, f) })
+		r.read(i)
 	}
 	for i := range s.clients {
 		r.clients.Go(func() { r.client(i, rand.New(rand.NewPCG(s.seed, uint64(i)+1))) })
 	}
 	for end := time.Now().Add(s.lasts); time.Now().Before(end) && !r.spent(); {
-		r.pass(time.Duration(rnd.IntN(20_000)) * time.Millisecond)
+		r.pass(time.Duration(rnd.IntN(int(s.lull.Milliseconds())+1)) * time.Millisecond)
 		if !s.faults {
 			continue
 		}
@@ -94,6 +112,13 @@ func (s scenario) play(t *testing.T) *run {
 	return r
 }
 
+// read lets somebody read the i-th node's feed.
+func (r *run) read(i int) {
+	f := &feed{}
+	r.feeds = append(r.feeds, f)
+	r.clients.Go(func() { r.watch(i, f) })
+}
+
 // halt ends the clients.
 func (r *run) halt() {
 	r.stopped.Do(func() { close(r.stop) })
@@ -105,6 +130,7 @@ func (r *run) spent() bool { return r.maxCalls > 0 && r.made.Load() >= int64(r.m
 // pass lets time pass, and looks at the nodes every second of it.
 func (r *run) pass(d time.Duration) {
 	for end := time.Now().Add(d); ; {
+		r.progress.Add(1)
 		r.gather()
 		left := time.Until(end)
 		if left <= 0 {
@@ -130,129 +156,9 @@ func index(n *cluster.Node) (index uint64) {
 	return index
 }
 
-// fault does one evil thing.
-func (r *run) fault(rnd *rand.Rand) {
-	up := r.up()
-	if len(up) == 0 {
-		r.heal()
-		return
-	}
-	victim := up[rnd.IntN(len(up))]
-	if rnd.IntN(2) == 0 {
-		for _, i := range up {
-			if r.c.Node(i).IsLeader() {
-				victim = i
-			}
-		}
-	}
-	other := (victim + 1 + rnd.IntN(r.nodes-1)) % r.nodes
-	kind := []string{
-		"kill", "kill", "kill all", "restart", "isolate", "isolate", "partition", "one way", "bridge", "flap", "delay", "pause", "pause", "transfer", "shutdown", "usurp",
-	}[rnd.IntN(16)]
-	if kind == "usurp" && (r.load.jobsMax > 0 || !r.c.Node(victim).IsLeader() || r.down[other]) {
-		kind = "restart"
-	}
-	r.injected[kind]++
-	name := func(i int) string { return fmt.Sprintf("n%d", i+1) }
-	switch kind {
-	case "kill":
-		r.kill(victim)
-	case "kill all":
-		for _, i := range up {
-			r.kill(i)
-		}
-	case "restart":
-		r.kill(victim)
-		r.restart(victim)
-	case "isolate":
-		r.c.Isolate(victim)
-	case "partition":
-		var side []int
-		for i := range r.nodes {
-			if rnd.IntN(2) == 0 {
-				side = append(side, i)
-			}
-		}
-		r.c.Partition(side)
-	case "one way":
-		r.c.Network().CutOneWay(name(victim), name(other))
-	case "bridge":
-		r.c.Network().Cut(name(victim), name(other))
-	case "flap":
-		for range 3 + rnd.IntN(5) {
-			r.c.Isolate(victim)
-			r.pass(time.Duration(100+rnd.IntN(1900)) * time.Millisecond)
-			r.c.Heal()
-			r.pass(time.Duration(100+rnd.IntN(1900)) * time.Millisecond)
-		}
-	case "delay":
-		r.c.Network().Delay(name(victim), name(other), time.Duration(1+rnd.IntN(200))*time.Millisecond)
-	case "pause":
-		r.c.Pause(r.t, victim)
-		r.pass(time.Duration(1000+rnd.IntN(19_000)) * time.Millisecond)
-		r.c.Resume(r.t, victim)
-	case "transfer":
-		ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second)
-		_ = r.c.Node(victim).TransferLeadership(ctx, "") // it may well fail: that is part of the test
-		cancel()
-	case "usurp":
-		r.usurp(victim, other)
-	case "shutdown":
-		r.c.Shutdown(r.t, victim)
-		r.down[victim] = true
-	}
-}
-
-// usurp makes another node lead of which the old leader does not hear, and asks the old one for what the new one has just
-// done: for a moment, until its lease is over, only its verifying itself stands between a client and a stale read.
-func (r *run) usurp(old, next int) {
-	name := func(i int) string { return fmt.Sprintf("n%d", i+1) }
-	for i := range r.nodes {
-		if i != old {
-			r.c.Network().Delay(name(old), name(i), 5*time.Millisecond)
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	r.clients.Go(func() { _ = r.c.Node(old).TransferLeadership(ctx, name(next)) }) // it never hears that it worked
-	for range 400 {                                                                // the word of its election is on the way to the old leader for 5 ms
-		if r.c.Node(next).IsLeader() {
-			break
-		}
-		time.Sleep(time.Millisecond / 4)
-	}
-	for i := range r.nodes {
-		if i != old {
-			r.c.Network().CutOneWay(name(i), name(old))
-		}
-	}
-	s := fleet.Submission{BodyMd: "new"}
-	s.Normalize()
-	for k := range 100 {
-		number, id := int(r.numbers.Add(1)), fmt.Sprintf("usurped%d-%d", r.injected["usurp"], k)
-		p := fsm.Proposal{Caller: root, Request: id, Command: &fsm.Submit{ProductID: product, JobID: id, Submission: s}}
-		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-		o := r.history.Propose(number, p)
-		a, err := r.c.Node(next).Propose(short, p)
-		cancel()
-		o.Done(a, err)
-		if err != nil {
-			continue
-		}
-		q := check.Query{Product: product, Subject: check.Jobs, ID: id}
-		short, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
-		o = r.history.Read(number, q)
-		err = r.c.Node(old).Read(short, cluster.Linearizable, 0, func(v fsm.View) { a = q.Of(v) })
-		cancel()
-		o.Done(a, err)
-		if ctx.Err() != nil || k > 20 && err == nil {
-			break
-		}
-	}
-}
-
+// up are the nodes that are not down.
 func (r *run) up() (up []int) {
-	for i := range r.nodes {
+	for i := range r.c.Size() {
 		if !r.down[i] {
 			up = append(up, i)
 		}
@@ -273,28 +179,39 @@ func (r *run) restart(i int) {
 // heal mends everything.
 func (r *run) heal() {
 	r.c.Heal()
-	for i := range r.nodes {
-		for k := range i {
-			r.c.Network().Delay(fmt.Sprintf("n%d", i+1), fmt.Sprintf("n%d", k+1), 0)
-		}
+	r.c.Network().Calm()
+	for i := range r.c.Size() {
+		r.c.SetClock(i, 0, 0)
 		if r.down[i] {
 			r.restart(i)
 		}
 	}
 }
 
+// joining is how much longer it may take until all nodes are where the leader is: one may have to be let in first.
+func (r *run) joining() time.Duration {
+	if !r.joined.IsZero() && time.Since(r.joined) < 3*time.Minute {
+		return time.Minute
+	}
+	return 0
+}
+
 // live is I15: after healing there is a leader within 3 s, and all nodes have what it had then within 10 s.
 func (r *run) live() {
 	within := func(d time.Duration, what string, condition func() bool) {
 		for end := time.Now().Add(d); !condition(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
+			if r.progress.Add(1); time.Now().After(end) {
 				r.t.Fatalf("I15: waited %s in vain until %s", d, what)
 			}
 		}
 	}
 	leader := -1
-	within(3*time.Second, "a node leads", func() bool {
-		for i := range r.nodes {
+	soon := 3 * time.Second
+	if r.timing == cluster.TimingWAN {
+		soon *= 4 // so are its time-outs
+	}
+	within(soon, "a node leads", func() bool {
+		for i := range r.c.Size() {
 			if r.c.Node(i).IsLeader() {
 				leader = i
 			}
@@ -302,8 +219,8 @@ func (r *run) live() {
 		return leader >= 0
 	})
 	target := index(r.c.Node(leader))
-	within(10*time.Second, "all nodes are where the leader was", func() bool {
-		for i := range r.nodes {
+	within(7*time.Second+soon+r.joining(), "all nodes are where the leader was", func() bool {
+		for i := range r.c.Size() {
 			if index(r.c.Node(i)) < target {
 				return false
 			}
@@ -340,9 +257,11 @@ func (r *run) drain() {
 // end waits until all nodes hold one state, and looks at it.
 func (r *run) end() {
 	time.Sleep(12 * time.Second) // what clients gave up is over
+	r.progress.Add(1)
+	r.c.Ready(r.t)
 	r.c.Converged(r.t)
 	r.gather()
-	for i := range r.nodes {
+	for i := range r.c.Size() {
 		n := r.c.Node(i)
 		if err := r.log.Agrees(r.c.Log(i), index(n)); err != nil {
 			r.t.Fatalf("node %d: %v", i+1, err)
@@ -359,6 +278,14 @@ func (r *run) end() {
 		})
 	}
 	r.hash = r.c.Node(0).StateHash()
+}
+
+// A run makes much garbage and keeps little: collecting it less often is a tenth of the time.
+func TestMain(m *testing.M) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	os.Exit(m.Run())
 }
 
 var root = fsm.Caller{Actor: fsm.ActorRoot}
@@ -449,6 +376,11 @@ func (r *run) call(number int, rnd *rand.Rand, c call) fsm.Answer {
 			continue
 		}
 		o.Done(a, err)
+		if err != nil {
+			r.mu.Lock()
+			r.errors[fmt.Sprintf("%t/%t %.60s", read, c.proposal.Key != "", err)]++
+			r.mu.Unlock()
+		}
 		if err == nil && a.Err == nil && c.proposal.Key != "" && memorable(a.Result) && rnd.IntN(10) == 0 {
 			if again, err := r.try(rnd, c); err == nil {
 				o.Repeated(again)
@@ -471,7 +403,7 @@ func memorable(r fsm.Result) bool {
 
 // try sends a call to one node.
 func (r *run) try(rnd *rand.Rand, c call) (a fsm.Answer, err error) {
-	n := r.c.Node(rnd.IntN(r.nodes))
+	n := r.c.Node(rnd.IntN(r.c.Size()))
 	if n == nil {
 		return a, fleet.Errorf(fleet.NoLeader, "the node is down: nobody answers")
 	}
@@ -503,11 +435,14 @@ func (s scenario) judge(t *testing.T, total *tally) {
 	var r *run
 	var lasted time.Duration
 	began := time.Now()
+	progress, watched := &atomic.Int64{}, make(chan struct{})
+	go watchdog(s.seed, progress, watched)
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		r = s.play(t)
+		r = s.play(t, progress)
 		lasted = time.Since(start)
 	})
+	close(watched)
 	if t.Failed() {
 		return
 	}
@@ -546,6 +481,29 @@ func (s scenario) judge(t *testing.T, total *tally) {
 	total.playing += played.Sub(began)
 	total.replaying += replayed.Sub(played)
 	total.jobs += time.Since(replayed)
+}
+
+// patience is how long a scenario may stand still before it shows where.
+const patience = 20 * time.Second
+
+// watchdog runs outside of the bubble, in real time. If the bubble's time does not go on, a goroutine in it spins, or waits for
+// something that the bubble does not know: it shows where all of them are.
+func watchdog(seed uint64, progress *atomic.Int64, done <-chan struct{}) {
+	for last := int64(-1); ; {
+		select {
+		case <-done:
+			return
+		case <-time.After(patience):
+		}
+		now := progress.Load()
+		if now == last {
+			stacks := make([]byte, 16<<20)
+			stacks = stacks[:runtime.Stack(stacks, true)]
+			fmt.Fprintf(os.Stderr, "FLEET_SEED=%d: no virtual time has passed for %s\n%s\n", seed, patience, stacks)
+			return
+		}
+		last = now
+	}
 }
 
 // seeds are those of a test: the one that FLEET_SEED names, or as many as are due.
@@ -610,7 +568,7 @@ func (total *tally) report(t *testing.T, began time.Time) {
 func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
 	forSeeds(t, 3, func(t *testing.T, seed uint64, total *tally) {
 		scenario{
-			seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: 10 * time.Minute, calls: 1, faults: true, load: newLoad(),
+			seed: seed, nodes: 3 + int(seed%4/3)*2, clients: 4 + int(seed%5), lasts: time.Hour, lull: 80 * time.Second, calls: 1, faults: true, load: newLoad(),
 		}.judge(t, total)
 	})
 }
@@ -620,6 +578,6 @@ func TestProductIsLinearizableUnderFaults(t *testing.T) {
 	forSeeds(t, 8, func(t *testing.T, seed uint64, total *tally) {
 		l := newLoad()
 		l.plain, l.jobsMax = true, 6
-		scenario{seed: seed, nodes: 3, clients: 4, lasts: time.Hour, calls: 1, faults: true, load: l, maxCalls: 130}.judge(t, total)
+		scenario{seed: seed, nodes: 3, clients: 4, lasts: time.Hour, lull: 20 * time.Second, calls: 1, faults: true, load: l, maxCalls: 130}.judge(t, total)
 	})
 }

@@ -45,9 +45,11 @@ chaos:
 	FLEET_CHAOS=$(CHAOS) FLEET_REPORT=$(CURDIR)/bin/chaos.txt go test -count 1 -parallel 2 -timeout 4h ./internal/chaos
 	@cat bin/chaos.txt
 
-## planted bugs, one at a time: each must be found by the test that it names; MUTANTS=lease plants those named so
+## planted bugs, one at a time: each must be found by the test that it names; MUTANTS=lease plants those named so; bin/mutants.txt is the report
 mutants:
-	FLEET_MUTANTS=$(MUTANTS) go test -count 1 -run 'TestMutants$$' -timeout 4h -v ./internal/mutants | grep -v '^=== \|^--- \|^ *--- PASS'
+	@mkdir -p bin && rm -f bin/mutants.txt
+	FLEET_MUTANTS=$(MUTANTS) FLEET_REPORT=$(CURDIR)/bin/mutants.txt go test -count 1 -run 'TestMutants$$' -timeout 4h ./internal/mutants
+	@cat bin/mutants.txt
 
 ## benchmarks in the form that benchstat reads; COUNT=6 times each
 bench:

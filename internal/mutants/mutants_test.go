@@ -167,12 +167,31 @@ func TestMutants(t *testing.T) {
 				t.Fatalf("it survived %s %s %v: %s", m.pkg, m.test, m.env, m.breaks)
 			}
 			killed++
-			fmt.Printf("%-32s %-4s found in %4.1fs by %s %s: %s\n", m.name, m.promise, time.Since(began).Seconds(), m.test, strings.Join(m.env, " "), found)
+			report(t, "%-32s %-4s found in %4.1fs by %s %s: %s", m.name, m.promise, time.Since(began).Seconds(), m.test, strings.Join(m.env, " "), found)
 		})
 	}
-	fmt.Printf("%d mutants planted, %d found\n", planted, killed)
+	report(t, "%d mutants planted, %d found", planted, killed)
 	if planted == 0 {
 		t.Errorf("no mutant is named like %s", pattern)
+	}
+}
+
+// report writes a line to the test's log, and to the file that FLEET_REPORT names.
+func report(t *testing.T, format string, args ...any) {
+	t.Helper()
+	line := fmt.Sprintf(format, args...)
+	t.Log(line)
+	path := os.Getenv("FLEET_REPORT")
+	if path == "" {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintln(f, line)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -24,10 +24,12 @@ type applier struct {
 	applied func(d time.Duration) // measures an entry
 	// persisted is called when a snapshot is written, but not yet in force.
 	persisted func(size int64, took time.Duration)
-	confirm   func(index uint64) // called with each index applied: a restore below it is confirmed
-	level     int                // the newest that this node knows
-	failed    bool               // after a fatal error nothing is applied any more
-	bytes     func(n int)        // counts what the log has grown by
+	confirm   func(index uint64)     // called with each index applied: a restore below it is confirmed
+	level     int                    // the newest that this node knows
+	failed    bool                   // after a fatal error nothing is applied any more
+	bytes     func(n int)            // counts what the log has grown by
+	judge     func(*fsm.Entry) error // holds an entry against the state before it is applied; an error ends the node
+	passed    func(index uint64)     // called with the index of each entry of the machine's own, must not block
 
 	mu      sync.Mutex // guards what follows
 	waiters map[*indexWaiter]struct{}
@@ -64,7 +66,8 @@ type frameWaiter struct {
 func newApplier(machine *fsm.Machine) *applier {
 	return &applier{
 		machine: machine, level: fsm.MaxLevel, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {},
-		persisted: func(int64, time.Duration) {}, confirm: func(uint64) {},
+		persisted: func(int64, time.Duration) {}, confirm: func(uint64) {}, passed: func(uint64) {},
+		judge:   func(*fsm.Entry) error { return nil },
 		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
 	}
 }
@@ -108,9 +111,15 @@ func (a *applier) Apply(l *raft.Log) any {
 		a.reached(l.Index, l.Term)
 		return nil
 	}
+	if err := a.judge(e); err != nil {
+		a.failed = true
+		a.fatal(err)
+		return nil
+	}
 	began := time.Now()
 	answers, news := a.machine.Apply(l.Index, e)
 	a.applied(time.Since(began))
+	a.passed(l.Index)
 	a.answered(l.Index, e.Group, head.frames, answers)
 	a.reached(l.Index, l.Term)
 	a.news(news)

@@ -3,6 +3,7 @@ package cluster
 // This file is what a node is told, and the places where reality can fail.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,9 @@ type Config struct {
 	// MaxLevel is the newest level that the node says it knows, and refuses to go beyond. Zero means all that this build knows; less is
 	// how tests run a node of an older release.
 	MaxLevel int
+	// HashVersion says how the node's hashes of its state are made. Zero means this build's; another is how tests run a node of another
+	// release.
+	HashVersion uint64
 	// Logger takes all logs. Nil: none.
 	Logger hclog.Logger
 	// Metrics, if not nil, takes the node's metrics.
@@ -129,6 +133,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.MaxLevel < 1 || cfg.MaxLevel > fsm.MaxLevel {
 		return cfg, fmt.Errorf("cluster: Config.MaxLevel is %d; this build knows levels 1 to %d", cfg.MaxLevel, fsm.MaxLevel)
 	}
+	cfg.HashVersion = cmp.Or(cfg.HashVersion, fsm.HashVersion)
 	switch cfg.Timing {
 	case "":
 		cfg.Timing = TimingLAN

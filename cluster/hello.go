@@ -12,6 +12,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/lysnrai/fleet/fsm"
 )
 
 // maxHello bounds a greeting and its answer, in bytes.
@@ -21,7 +23,7 @@ const maxHello = 4 << 10
 // helloIdle how long whoever is asked keeps it.
 const (
 	helloWait = 2 * time.Second
-	helloKept = 20 * time.Second
+	helloKept = 90 * time.Second
 	helloIdle = 2 * helloKept
 )
 
@@ -35,6 +37,8 @@ const (
 	opPromise helloOp = "promise" // will you be in the cluster that I found?
 	opRelease helloOp = "release" // I will not found it
 	opJoin    helloOp = "join"    // may I join?
+
+	opCheckpoint helloOp = "checkpoint" // what was the hash of your state at this index?
 )
 
 // greeter is who a node says it is. The transport fills it in, and it is only taken for what the certificate doesn't say.
@@ -58,6 +62,7 @@ type helloRequest struct {
 	Op      helloOp      `json:"op"`
 	Cluster string       `json:"cluster,omitzero"` // promise, release: the id that was minted
 	Servers []mintServer `json:"servers,omitzero"` // promise: the first configuration
+	Index   uint64       `json:"index,omitzero"`   // checkpoint: which
 }
 
 // helloReply is the answer. Every answer carries all that is known.
@@ -77,6 +82,8 @@ type helloReply struct {
 	Reserve    uint64   `json:"reserve,omitzero"` // bytes of the disk that it wants to keep free, to opStatus
 	Granted    bool     `json:"granted"`          // promise, release, join: done
 	Refused    string   `json:"refused,omitzero"` // why not
+
+	Checkpoint *fsm.Checkpoint `json:"checkpoint,omitzero"` // to opCheckpoint, if it knows
 
 	ahead time.Duration // of the asker's clock, as it found
 }

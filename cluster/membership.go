@@ -40,8 +40,10 @@ type membership struct {
 	view      func(func(fsm.View))
 	stamp     func() (fleet.Time, bool) // the leader's clock, if this node leads
 	room      func() room               // on this node's disk
-	log       hclog.Logger
-	stop      func(error)
+	// checkpoint is what this node's state was at a checkpoint, if it knows.
+	checkpoint func(index uint64) (fsm.Checkpoint, bool)
+	log        hclog.Logger
+	stop       func(error)
 
 	clockAhead  atomic.Int64 // this node's clock, of the median of the voters' clocks, in nanoseconds
 	stampsAhead atomic.Int64 // the leader's stamps, of this node's clock
@@ -99,6 +101,10 @@ func (m *membership) answer(peerID, _ string, req helloRequest) helloReply {
 	case opStatus:
 		own := m.room()
 		reply.DiskFree, reply.Reserve = own.free, own.reserve
+	case opCheckpoint:
+		if c, known := m.checkpoint(req.Index); known {
+			reply.Checkpoint = &c
+		}
 	case opWho:
 		if own.ClusterID == "" {
 			reply.Join = m.cfg.Join

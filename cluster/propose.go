@@ -286,6 +286,9 @@ func (n *Node) commit(group []*pending) error {
 		return nil
 	}
 	n.metrics.batch.Observe(float64(len(e.Proposals)))
+	if c := n.prover.take(); c != nil { // last, so that nobody's place moves
+		e.Proposals = append(e.Proposals, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: c})
+	}
 	answers, err := n.replicate(&head, e)
 	if err == nil && change {
 		n.clock.changed()

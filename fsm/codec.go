@@ -48,6 +48,7 @@ var commands = []struct {
 	{22, func() Command { return new(PutServer) }},
 	{23, func() Command { return new(RemoveServer) }},
 	{24, func() Command { return new(Level) }},
+	{25, func() Command { return new(Checkpoint) }},
 }
 
 // results numbers every result for ever: append, never reuse.

@@ -19,6 +19,8 @@ func LevelOf(c Command) int {
 	switch c := c.(type) {
 	case *Level:
 		return max(2, c.To)
+	case *Checkpoint:
+		return 2
 	}
 	return firstLevel
 }

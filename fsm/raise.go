@@ -86,7 +86,7 @@ func (m *Machine) Raise(b *Backup, more uint64, now fleet.Time) (*Raise, error) 
 	generation += more
 	r := &Raise{Generation: generation, by: generation - b.Generation, index: st.index, now: now, level: st.level, clusterID: st.clusterID}
 	st.servers.Scan(func(_ string, s *Server) bool { r.servers = append(r.servers, s); return true })
-	st.revoked.Scan(func(id string, _ struct{}) bool { r.revoked = append(r.revoked, id); return true })
+	st.revoked.Scan(func(id string, _ revocation) bool { r.revoked = append(r.revoked, id); return true })
 	st.products.Scan(func(id string, p *product) bool { r.feeds = append(r.feeds, feedBase{id, p.nextEvent}); return true })
 	return r, nil
 }
@@ -117,7 +117,7 @@ func (r *Raise) Front() []byte {
 	payload = appendText(appendTime(payload, r.now), r.clusterID)
 	payload = binary.AppendUvarint(payload, uint64(len(r.servers)))
 	for _, s := range r.servers {
-		payload = appendServer(payload, s)
+		payload, _ = appendServer(payload, s) // never fails
 	}
 	payload = appendTexts(payload, r.revoked)
 	payload = binary.AppendUvarint(payload, uint64(len(r.feeds)))
@@ -150,7 +150,7 @@ func (st *state) raise(r *Raise) {
 	}
 	for _, id := range r.revoked {
 		st.dropToken(id)
-		st.revoked.Set(id, struct{}{})
+		st.revoked.Set(id, revocation{})
 	}
 	for _, f := range r.feeds { // also of a product that the backup does not know: somebody may follow its feed
 		p := st.writable(f.product)

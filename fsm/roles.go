@@ -28,6 +28,7 @@ func (c *Bootstrap) role() fleet.Role     { return "" }
 func (c *PutServer) role() fleet.Role     { return "" }
 func (c *RemoveServer) role() fleet.Role  { return "" }
 func (c *Level) role() fleet.Role         { return "" }
+func (c *Checkpoint) role() fleet.Role    { return "" }
 
 func holderOrOperator(epoch *uint64) fleet.Role {
 	if epoch != nil {
@@ -60,3 +61,4 @@ func (c *Bootstrap) product() string     { return "" }
 func (c *PutServer) product() string     { return "" }
 func (c *RemoveServer) product() string  { return "" }
 func (c *Level) product() string         { return "" }
+func (c *Checkpoint) product() string    { return "" }

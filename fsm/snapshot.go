@@ -133,6 +133,9 @@ func readSnapshot(r io.Reader) (*state, error) {
 	if err == nil && raise != nil {
 		st.raise(raise)
 	}
+	if err == nil {
+		st.count()
+	}
 	return st, err
 }
 

@@ -156,6 +156,34 @@ func TestLevelWaitsForEveryServer(t *testing.T) {
 	})
 }
 
+// What a server said before it was restarted with another release does not count: it is asked once more.
+func TestLevelIsNotRaisedOnOldNews(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		var nodes []*Node
+		for i, level := range []int{2, 1, 1} {
+			nodes = append(nodes, member(t, n, Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three, MaxLevel: level}))
+		}
+		eventually(t, "all three are known", func() bool { return leaderOf(nodes) != nil && len(known(nodes[0])) == 3 })
+		eventually(t, "the newer one leads", func() bool {
+			return nodes[0].IsLeader() || leaderOf(nodes) != nil && leaderOf(nodes).TransferLeadership(t.Context(), "n1") == nil && nodes[0].IsLeader()
+		})
+		m := nodes[0].membership
+		for what, said := range map[string]map[string]helloReply{
+			"both said that they know it": {nodes[1].id: {greeter: greeter{Level: 2}}, nodes[2].id: {greeter: greeter{Level: 2}}},
+			"one of them did":             {nodes[1].id: {greeter: greeter{Level: 2}}, nodes[2].id: {greeter: greeter{Level: 1}}},
+		} {
+			time.Sleep(2 * greetEvery)
+			m.mu.Lock()
+			m.replies = said
+			m.mu.Unlock()
+			if err := m.raiseLevel(t.Context(), nodes[0].configuration()); err != nil || m.level() != 1 {
+				t.Errorf("%s: got level %d, %v, want 1", what, m.level(), err)
+			}
+		}
+	})
+}
+
 // A backup above the cluster's level is refused in words before anything stops for it; one below is welcome, and the level stays.
 func TestRestoreAboveTheLevel(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {

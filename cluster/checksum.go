@@ -46,6 +46,7 @@ func (c checkedLog) IsMonotonic() bool {
 
 // GetLog fails for an entry that is damaged, or is not the one that was asked for.
 func (c checkedLog) GetLog(index uint64, l *raft.Log) error {
+	*l = raft.Log{} // a store whose entries name their fields would leave one that it does not find as it was
 	if err := c.LogStore.GetLog(index, l); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -120,8 +121,12 @@ func openSegments(dir string, segmentBytes int, logger hclog.Logger, meta types.
 	if repaired {
 		logger.Info("finished a rotation of the log that an earlier run left undone", "dir", dir)
 	}
-	return wal.Open(dir, wal.WithLogger(logger.Named("wal")), wal.WithSegmentSize(segmentBytes),
+	log, err := wal.Open(dir, wal.WithLogger(logger.Named("wal")), wal.WithSegmentSize(segmentBytes),
 		wal.WithMetaStore(meta), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)))
+	if errors.Is(err, types.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s is damaged: %w: %s", dir, err, remedy)
+	}
+	return log, err
 }
 
 // privateFS creates segments that only their owner can read.

@@ -4,6 +4,7 @@ package cluster
 // drops a damaged last batch without a word.
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,7 @@ type ackMark struct {
 func loadMark(stable raft.StableStore) (*ackMark, error) {
 	stored, err := stable.GetUint64(markKey)
 	if err != nil && !isNotFound(err) {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, remedy)
 	}
 	m := &ackMark{stable: stable, stored: stored, turn: make(chan struct{}, 1)}
 	m.acked.Store(stored)

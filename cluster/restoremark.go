@@ -38,19 +38,25 @@ func loadRestoreMark(dir string) (*restoreMark, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
-	p := &pendingRestore{}
-	if err != nil || json.Unmarshal(b, p) != nil || p.Index == 0 {
-		return nil, fmt.Errorf("%w: %s can't be read: %s", ErrStorage, m.path, remedy)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s can't be read: %w: %s", ErrStorage, m.path, err, remedy)
 	}
-	m.pending.Store(p)
+	var p pendingRestore
+	if json.Unmarshal(b, &p) != nil || string(b) != string(p.encode()) {
+		return nil, fmt.Errorf("%w: %s is damaged: %s", ErrStorage, m.path, remedy)
+	}
+	m.pending.Store(&p)
 	return m, nil
 }
 
+// encode is the file's content: a bit that turns in it must not change what becomes of the state.
+func (p pendingRestore) encode() []byte {
+	body := fmt.Sprintf(`"index":%d,"onlyVoter":%t`, p.Index, p.Only)
+	return fmt.Appendf(nil, "{%s,\"crc32c\":%q}\n", body, checksumText([]byte(body)))
+}
+
 func (m *restoreMark) set(p pendingRestore) error {
-	b, err := json.Marshal(p)
-	if err == nil {
-		err = replaceFile(m.path, append(b, '\n'))
-	}
+	err := replaceFile(m.path, p.encode())
 	if err != nil {
 		return fmt.Errorf("%w: writing %s: %w", ErrStorage, m.path, err)
 	}

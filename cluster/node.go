@@ -411,14 +411,16 @@ func (n *Node) close(why error) {
 	defer close(n.done)
 	n.gossip.Close()
 	broken := errors.Is(why, ErrStorage)
+	var ended raft.Future
 	if r := n.raftIfUp(); r != nil {
-		if f := r.Shutdown(); !broken {
-			_ = f.Error()
-		}
+		ended = r.Shutdown()
 	}
-	_ = n.transport.Close()
+	_ = n.transport.Close() // before raft has ended: it would wait for the answers of nodes that say nothing
 	if broken {
 		return
+	}
+	if ended != nil {
+		_ = ended.Error()
 	}
 	n.work.Wait()
 	if n.stores.Close != nil {

@@ -424,18 +424,20 @@ func (n *Node) close(why error) {
 	defer close(n.done)
 	n.gossip.Close()
 	broken := errors.Is(why, ErrStorage) && !errors.Is(why, fsm.ErrFormat) // a newer release can go on with what is there
+	var ended raft.Future
 	if r := n.raftIfUp(); r != nil {
-		if f := r.Shutdown(); !broken {
-			select {
-			case <-outcome(f):
-			case <-n.broken: // while it was closing: a goroutine of raft has ended, and others may wait for it
-				broken = true
-			}
-		}
+		ended = r.Shutdown()
 	}
-	_ = n.transport.Close()
+	_ = n.transport.Close() // before raft has ended: it would wait for the answers of nodes that say nothing
 	if broken {
 		return
+	}
+	if ended != nil {
+		select {
+		case <-outcome(ended):
+		case <-n.broken: // while it was closing: a goroutine of raft has ended, and others may wait for it
+			return
+		}
 	}
 	n.work.Wait()
 	if n.stores.Close != nil {

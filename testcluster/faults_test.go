@@ -371,3 +371,19 @@ func TestRealSocketsAndDisks(t *testing.T) {
 	c.Ready(t)
 	w.end(t)
 }
+
+// A leader that stops waits for no answer of a node that says nothing.
+func TestLeaderStopsBesideASilentNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.Start(t, 3)
+		leader := c.Leader(t)
+		c.Pause(t, (leader+1)%3)
+		time.Sleep(time.Second)
+		began := time.Now()
+		c.Shutdown(t, leader)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("the leader stopped after %s, want 5 s at most", took)
+		}
+		c.Resume(t, (leader+1)%3)
+	})
+}

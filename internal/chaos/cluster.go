@@ -68,7 +68,7 @@ func New(t testing.TB, config Config) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp(os.Getenv("FLEET_CHAOS_DIR"), "fleet-chaos")
+	dir, err := os.MkdirTemp("", "fleet-chaos") //nolint:usetesting // it is kept if the test failed
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,10 +19,7 @@ import (
 // SmallDisk mounts a disk for the time of the test, and skips it where that is not possible.
 func SmallDisk(t testing.TB, mebibytes int) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fleet-chaos-disk")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mebibytes)); err != nil {
 		lacking(t, "mounting a small disk needs root and the right to mount: %v", err)
 	}
@@ -30,7 +27,6 @@ func SmallDisk(t testing.TB, mebibytes int) string {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Errorf("unmounting %s: %v", dir, err)
 		}
-		_ = os.Remove(dir)
 	})
 	return dir
 }

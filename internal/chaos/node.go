@@ -120,15 +120,19 @@ func (n *Node) Kill() {
 	n.Wait(10 * time.Second)
 }
 
-// Stop asks the process to end, and returns its exit status, -1 if it had to be killed.
+// stopWait is how long a node may take to end: less than the ten seconds after which it gives up by itself.
+const stopWait = 8 * time.Second
+
+// Stop asks the process to end, and returns its exit status. One that takes too long is made to say what it waits for.
 func (n *Node) Stop() int {
 	n.Resume()
 	n.Signal(syscall.SIGTERM)
-	if status, ended := n.Wait(30 * time.Second); ended {
-		return status
+	status, ended := n.Wait(stopWait)
+	if !ended {
+		n.Signal(syscall.SIGQUIT)
+		status, _ = n.Wait(10 * time.Second)
 	}
-	n.Kill()
-	return -1
+	return status
 }
 
 // Wait waits until the process has ended by itself, and returns its exit status.

@@ -65,6 +65,9 @@ func decodeState(raw []byte) (types.PersistentState, error) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return s.PersistentState, fmt.Errorf("%s is damaged: %w: %s", metadb.FileName, err, remedy)
 	}
+	if plain, err := json.Marshal(s.PersistentState); err == nil && string(plain) == string(raw) {
+		return s.PersistentState, nil // as the first release wrote it; no bit that changes makes one form of the other
+	}
 	again, err := encodeState(s.PersistentState)
 	if err != nil || string(again) != string(raw) {
 		return s.PersistentState, fmt.Errorf("%s is damaged: %w: %s", metadb.FileName, errChecksum, remedy)

@@ -38,6 +38,8 @@ type SimDisk struct {
 	failAt   int  // this operation fails
 	failWith error
 
+	onSnapshot func(written int)
+
 	pace pace
 }
 
@@ -261,6 +263,13 @@ func (d *SimDisk) FailAt(n int, with error) {
 	if d.failAt = 0; n > 0 {
 		d.failAt, d.failWith = d.written+n, with
 	}
+}
+
+// OnSnapshot is called while a snapshot is written, with the bytes of it so far. What it waits for the snapshot waits for.
+func (d *SimDisk) OnSnapshot(tell func(written int)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onSnapshot = tell
 }
 
 // Hang makes every write wait until Resume, or until the process ends.

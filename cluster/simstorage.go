@@ -397,15 +397,31 @@ func (s pacedSnapshots) Create(version raft.SnapshotVersion, index, term uint64,
 ) (raft.SnapshotSink, error) {
 	s.disk.pace.wait()
 	sink, err := s.fileSnapshots.Create(version, index, term, members, membersIndex, transport)
-	return pacedSink{sink, s.disk}, err
+	if err != nil {
+		return nil, err
+	}
+	return &pacedSink{SnapshotSink: sink, disk: s.disk}, nil
 }
 
 type pacedSink struct {
 	raft.SnapshotSink
-	disk *SimDisk
+	disk    *SimDisk
+	written int
 }
 
-func (s pacedSink) Close() error {
+func (s *pacedSink) Write(b []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(b)
+	s.written += n
+	s.disk.mu.Lock()
+	tell := s.disk.onSnapshot
+	s.disk.mu.Unlock()
+	if tell != nil {
+		tell(s.written)
+	}
+	return n, err
+}
+
+func (s *pacedSink) Close() error {
 	s.disk.pace.wait()
 	return s.SnapshotSink.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -234,6 +235,102 @@ func TestFailedTruncationLeavesNoHole(t *testing.T) {
 						t.Errorf("entry %d is of term %d, and of term %d on another node, %v", i, mine.Term, theirs.Term, err)
 					}
 				}
+			})
+		})
+	}
+}
+
+// fallBehind kills a follower, writes until the others' logs begin after its own end, and returns it.
+func fallBehind(t *testing.T, c *testcluster.Cluster) (follower int) {
+	t.Helper()
+	leader := c.Leader(t)
+	follower = (leader + 1) % 3
+	last, err := c.Log(follower).LastIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Kill(t, follower)
+	c.Until(t, "the log it needs is gone", func() bool {
+		c.Submit(t, fleet.Submission{BodyMd: strings.Repeat("x", 2000)})
+		time.Sleep(100 * time.Millisecond) // the log is looked at every few seconds
+		first, err := c.Log(c.Leader(t)).FirstIndex()
+		return err == nil && first > last+1
+	})
+	return follower
+}
+
+// Every snapshot of the leader is damaged, or only its newest, when a follower needs one: the leader writes another, and the follower, which kept what
+// it had, gets that.
+func TestDamagedSnapshotIsReplacedForAFollower(t *testing.T) {
+	for _, file := range []string{"state.bin", "meta.json"} {
+		t.Run(file, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := testcluster.Start(t, 3, testcluster.SimDisks(3), func(c *cluster.Config) { c.SnapshotBytes = 50 << 10 })
+				follower := fallBehind(t, c)
+				leader := c.Leader(t)
+				if n := c.Disk(leader).Damage(func(path string) bool { return strings.HasSuffix(path, file) }); n == 0 {
+					t.Fatal("there was nothing to damage")
+				}
+				began := time.Now()
+				c.Restart(t, follower)
+				if c.HasEnded(follower) {
+					t.Errorf("the follower ended: %v", c.Node(follower).Err())
+				}
+				c.Ready(t)
+				c.Converged(t)
+				if now := c.Leader(t); now != leader {
+					t.Errorf("node %d leads now, want %d still", now, leader)
+				}
+				t.Logf("all nodes hold the same after %v", time.Since(began))
+			})
+		})
+	}
+}
+
+// The transfer of a snapshot ends midway, with its sender or its receiver, or stalls with the link, at any part of it: the follower has what it
+// had, and gets the whole in the end.
+func TestSnapshotTransferIsCut(t *testing.T) {
+	for i, percent := range []int{1, 30, 60, 75, 90, 99} {
+		t.Run(fmt.Sprintf("percent=%d", percent), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := testcluster.Start(t, 3, testcluster.SimDisks(uint64(percent)), func(c *cluster.Config) { c.SnapshotBytes = 50 << 10 })
+				follower := fallBehind(t, c)
+				leader := c.Leader(t)
+				size := 0
+				c.Disk(leader).OnSnapshot(func(written int) { size = written })
+				c.Until(t, "a snapshot is written", func() bool {
+					c.Submit(t, fleet.Submission{BodyMd: strings.Repeat("x", 2000)})
+					time.Sleep(100 * time.Millisecond)
+					return size > 0
+				})
+				c.Disk(leader).OnSnapshot(nil)
+				reached, goOn := make(chan struct{}), make(chan struct{})
+				once := sync.OnceFunc(func() { close(reached); <-goOn })
+				c.Disk(follower).OnSnapshot(func(written int) {
+					if written >= size*percent/100 {
+						once()
+					}
+				})
+				c.Restart(t, follower)
+				<-reached
+				switch i % 3 {
+				case 0:
+					c.Kill(t, leader)
+					close(goOn)
+					time.Sleep(3 * time.Second)
+					c.Restart(t, leader)
+				case 1:
+					c.Isolate(follower)
+					close(goOn)
+					time.Sleep(15 * time.Second)
+					c.Heal()
+				case 2:
+					close(goOn)
+					c.PowerCut(t, follower)
+					c.Restart(t, follower)
+				}
+				c.Ready(t)
+				c.Converged(t)
 			})
 		})
 	}

@@ -49,16 +49,11 @@ const (
 // identityFormat is the version of node.json.
 const identityFormat = 1
 
-// identityFile is node.json. A server id that changed by a bit would vote twice.
+// identityFile is node.json. The checksum is of Node's bytes: a server id that changed by a bit would vote twice.
 type identityFile struct {
 	Format   int             `json:"format"`
 	Checksum string          `json:"crc32c"`
 	Node     json.RawMessage `json:"node"`
-}
-
-// sum is the checksum of the rest.
-func (f identityFile) sum() string {
-	return checksumText(fmt.Appendf(nil, "%d %s", f.Format, f.Node))
 }
 
 // dataDir is a data directory that this process holds. All methods may be called at once.
@@ -163,16 +158,11 @@ func decodeIdentity(raw []byte) (identity, error) {
 	var file identityFile
 	var node identity
 	err := json.Unmarshal(raw, &file)
-	sound := err == nil && file.Checksum == file.sum()
-	if sound && file.Format > identityFormat {
-		return identity{}, fmt.Errorf("it was written by a newer version of fleet (format %d, this one knows %d): start that version",
-			file.Format, identityFormat)
+	if err == nil && file.Format > identityFormat { // the format has no checksum: the first release has none there, and must be able to read this
+		return identity{}, fmt.Errorf("%w: %s was written by a newer version of fleet (format %d, this one knows %d): start that version; or it is damaged: %s",
+			ErrStorage, identityName, file.Format, identityFormat, remedy)
 	}
-	if err == nil && file.Format > identityFormat {
-		return identity{}, fmt.Errorf("%w: node.json was written by a newer version of fleet (format %d, this one knows %d): start that version; or it is damaged: %s",
-			ErrStorage, file.Format, identityFormat, remedy)
-	}
-	if !sound || file.Format < 1 || json.Unmarshal(file.Node, &node) != nil {
+	if err != nil || file.Format < 1 || file.Checksum != checksumText(file.Node) || json.Unmarshal(file.Node, &node) != nil {
 		return identity{}, fmt.Errorf("%w: %s is damaged: %s", ErrStorage, identityName, remedy)
 	}
 	return node, nil
@@ -210,7 +200,7 @@ func (d *dataDir) write(node identity) error {
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(identityFile{Format: identityFormat, Checksum: identityFile{Format: identityFormat, Node: body}.sum(), Node: body})
+	raw, err := json.Marshal(identityFile{Format: identityFormat, Checksum: checksumText(body), Node: body})
 	if err != nil {
 		return err
 	}

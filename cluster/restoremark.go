@@ -42,7 +42,7 @@ func loadRestoreMark(dir string) (*restoreMark, error) {
 		return nil, fmt.Errorf("%w: %s can't be read: %w: %s", ErrStorage, m.path, err, remedy)
 	}
 	var p pendingRestore
-	if json.Unmarshal(b, &p) != nil || string(b) != string(p.encode()) {
+	if json.Unmarshal(b, &p) != nil || string(b) != string(p.encode()) && string(b) != string(p.plain()) {
 		return nil, fmt.Errorf("%w: %s is damaged: %s", ErrStorage, m.path, remedy)
 	}
 	m.pending.Store(&p)
@@ -53,6 +53,11 @@ func loadRestoreMark(dir string) (*restoreMark, error) {
 func (p pendingRestore) encode() []byte {
 	body := fmt.Sprintf(`"index":%d,"onlyVoter":%t`, p.Index, p.Only)
 	return fmt.Appendf(nil, "{%s,\"crc32c\":%q}\n", body, checksumText([]byte(body)))
+}
+
+// plain is what the first release wrote.
+func (p pendingRestore) plain() []byte {
+	return fmt.Appendf(nil, `{"index":%d,"onlyVoter":%t}`+"\n", p.Index, p.Only)
 }
 
 func (m *restoreMark) set(p pendingRestore) error {

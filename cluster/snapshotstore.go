@@ -72,13 +72,26 @@ func (m storedMeta) encode() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// decodeMeta fails unless every byte is as encode wrote it.
+// asRaft is the file as raft's own store wrote it in the first release. No bit that changes makes one form of the other.
+func (m storedMeta) asRaft() ([]byte, error) {
+	body, err := json.Marshal(struct {
+		raft.SnapshotMeta
+		CRC []byte
+	}{m.SnapshotMeta, m.CRC})
+	return append(body, '\n'), err
+}
+
+// decodeMeta fails unless every byte is as encode wrote it, or as the first release did.
 func decodeMeta(raw []byte, id string) (storedMeta, error) {
 	var m storedMeta
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return m, fmt.Errorf("%s: %w", snapshotMetaFile, err)
 	}
-	again, err := m.encode()
+	encode := m.encode
+	if m.Checksum == "" {
+		encode = m.asRaft
+	}
+	again, err := encode()
 	if err != nil {
 		return m, err
 	}

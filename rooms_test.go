@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"rpc":              4,
 	"dashboard":        4,
 	"testcluster":      5,
+	"internal/chaos":   5,
 	"cmd/fleet-node":   5,
 	"examples":         5,
 }

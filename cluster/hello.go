@@ -23,7 +23,7 @@ const maxHello = 4 << 10
 // helloIdle how long whoever is asked keeps it.
 const (
 	helloWait = 2 * time.Second
-	helloKept = 20 * time.Second
+	helloKept = 90 * time.Second
 	helloIdle = 2 * helloKept
 )
 

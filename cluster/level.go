@@ -47,6 +47,21 @@ func (n *Node) aboveLevel(proposals []fsm.Proposal) (refused []fsm.Answer) {
 	return refused
 }
 
+// knows is an error that wraps fsm.ErrFormat if an entry of the log is above a level. What else may be wrong with it is not judged.
+func knows(level int, l *raft.Log) error {
+	if l.Type != raft.LogCommand {
+		return nil
+	}
+	_, body, err := openEnvelope(l.Data)
+	switch {
+	case errors.Is(err, fsm.ErrFormat):
+		return err
+	case err == nil && len(body) > 0 && int(body[0]) > level: // as fsm.EncodeEntry begins
+		return fmt.Errorf("%w: it is of level %d, this node knows %d", fsm.ErrFormat, body[0], level)
+	}
+	return nil
+}
+
 // level is the cluster's, as this node has applied it.
 func (m *membership) level() (level int) {
 	m.view(func(v fsm.View) { level = v.Level() })

@@ -67,6 +67,7 @@ type Node struct {
 	lifetime context.Context // ends when closing does
 	draining chan struct{}   // closed when the node stops taking on new waits
 	closing  chan struct{}   // closed when it closes
+	broken   chan struct{}   // closed when the disk can't be trusted any more
 	done     chan struct{}   // closed when it has closed
 	drain    sync.Once
 	stopOnce sync.Once
@@ -103,7 +104,7 @@ func Start(cfg Config) (*Node, error) {
 		restoring: restoring, restores: make(chan *restoreRequest), oneBackup: newSlot(),
 		cfg: cfg, dir: dir, id: dir.identity().ServerID, log: cfg.Logger, wall: cfg.Clock, machine: fsm.New(),
 		deadlines: make(chan struct{}, 1), notify: make(chan bool, 64),
-		snapping: newSlot(), draining: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{}),
+		snapping: newSlot(), draining: make(chan struct{}), closing: make(chan struct{}), broken: make(chan struct{}), done: make(chan struct{}),
 		leaderNews: make(chan struct{}), feeds: map[string]chan struct{}{},
 	}
 	n.lifetime, n.end = context.WithCancel(context.Background())
@@ -111,7 +112,7 @@ func Start(cfg Config) (*Node, error) {
 		_ = dir.Close()
 		return nil, ErrRemoved
 	}
-	if n.stores, err = openStores(&n.cfg, n.stop); err != nil {
+	if n.stores, err = openStores(&n.cfg, n.storageFailed); err != nil {
 		_ = dir.Close()
 		return nil, err
 	}
@@ -383,6 +384,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 func (n *Node) Kill() {
 	n.stop(nil)
 	<-n.done
+	_ = n.dir.Close() // one that can't trust its disk has kept it, until its process ends
 }
 
 // Done is closed when the node has stopped, by Shutdown or by itself; Err then says why.
@@ -393,6 +395,12 @@ func (n *Node) Err() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.err
+}
+
+// storageFailed ends the node at the first fault of its disk; it is called once at most.
+func (n *Node) storageFailed(why error) {
+	close(n.broken)
+	n.stop(why)
 }
 
 // stop ends the node once, for a reason or none. It may be called from anywhere, raft's goroutines too.
@@ -415,10 +423,14 @@ func (n *Node) stop(why error) {
 func (n *Node) close(why error) {
 	defer close(n.done)
 	n.gossip.Close()
-	broken := errors.Is(why, ErrStorage)
+	broken := errors.Is(why, ErrStorage) && !errors.Is(why, fsm.ErrFormat) // a newer release can go on with what is there
 	if r := n.raftIfUp(); r != nil {
 		if f := r.Shutdown(); !broken {
-			_ = f.Error()
+			select {
+			case <-outcome(f):
+			case <-n.broken: // while it was closing: a goroutine of raft has ended, and others may wait for it
+				broken = true
+			}
 		}
 	}
 	_ = n.transport.Close()

@@ -7,7 +7,12 @@ import "testing"
 // StartAtLevel is Start with nodes of a release that knows no newer level than this one.
 func StartAtLevel(t testing.TB, n, level int) *Cluster {
 	t.Helper()
-	return start(t, n, level)
+	c := New(t, n)
+	for i := range n {
+		c.Release(t, i, level)
+	}
+	c.run(t)
+	return c
 }
 
 // Release gives the i-th node, which is down, the release that knows this level and no newer one. Zero is this build.

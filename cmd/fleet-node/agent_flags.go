@@ -262,13 +262,18 @@ func (a *agent) announcedHTTP(listening net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
+// adjust changes what a node is told in the build that internal/chaos runs (knobs.go), and nothing in any other.
+var adjust = func(*cluster.Config) {}
+
 func (a *agent) clusterConfig(log hclog.Logger, metrics prometheus.Registerer, http net.Addr) cluster.Config {
-	return cluster.Config{
+	c := cluster.Config{
 		Name: a.name, DataDir: a.dataDir, HTTPAddr: a.announcedHTTP(http), NodeAddr: a.nodeAddr, GossipAddr: a.gossipAddr,
 		AdvertiseAddr: a.advertiseHost(), Join: a.join, BootstrapExpect: a.bootstrapExpect, Secret: a.secret,
 		GossipKey: a.gossipKey, LogStore: a.logStore, Timing: cluster.Timing(a.timing), Version: version,
 		Logger: log, Metrics: metrics,
 	}
+	adjust(&c)
+	return c
 }
 
 // currentLogLevel is the log level as environment and file say it now. A flag can't change.

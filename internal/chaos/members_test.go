@@ -1,0 +1,151 @@
+package chaos
+
+// This file is the parts about who belongs to the cluster: nodes replaced, removed, restarted, two of five lost.
+
+import (
+	"net/http"
+	"os"
+	"testing"
+	"time"
+)
+
+// exitRemoved is the status of a node that was removed from its cluster.
+const exitRemoved = 7
+
+// A node comes back with an empty disk, and later with its old one; nodes are removed, the leader too, and come back as new ones (F15, F19).
+func TestChaosMembers(t *testing.T) {
+	p := full(t)
+	t.Parallel()
+	r := Begin(t, "members", p.seed, Config{Nodes: 3, Timing: "local"}, 60)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var joined times
+	for range p.times(1) {
+		leader := r.AwaitLeader(t, leaderWait)
+		n := r.Nodes[r.others(leader)[0]]
+		old := n.Dir + ".old"
+		r.fault("returns with an empty disk")
+		n.Kill()
+		must(os.Rename(n.Dir, old))
+		began := time.Now()
+		r.back(n)
+		joined = append(joined, time.Since(began))
+
+		r.fault("its old disk returns")
+		n.Kill()
+		young := n.Dir + ".new"
+		must(os.Rename(n.Dir, young))
+		must(os.Rename(old, n.Dir))
+		must(n.Start())
+		r.ends(n, 30*time.Second, exitRemoved)
+		must(n.Start())
+		r.ends(n, 30*time.Second, exitRemoved) // and stays out
+		must(os.RemoveAll(n.Dir))
+		must(os.Rename(young, n.Dir))
+		r.back(n)
+
+		for _, which := range []string{"a follower", "the leader", "a dead node"} {
+			leader := r.AwaitLeader(t, leaderWait)
+			n := r.Nodes[leader]
+			at := r.Nodes[r.others(leader)[0]]
+			if which != "the leader" {
+				n, at = at, n
+			}
+			r.fault("removed: " + which)
+			if which == "a dead node" {
+				n.Kill()
+			}
+			if status := r.remove(at, n.Name); status != http.StatusOK {
+				t.Fatalf("removing %s, %s: status %d: %s", which, n.Name, status, r.members())
+			}
+			if status := r.remove(at, n.Name); status != http.StatusNotFound {
+				t.Errorf("removing %s again: status %d, want %d", which, status, http.StatusNotFound)
+			}
+			if which == "a dead node" {
+				must(n.Start())
+			}
+			r.ends(n, 30*time.Second, exitRemoved)
+			must(n.Start())
+			r.ends(n, 30*time.Second, exitRemoved)
+			r.writeAfter(time.Now(), leaderWait)
+			must(os.RemoveAll(n.Dir))
+			began := time.Now()
+			r.back(n)
+			joined = append(joined, time.Since(began))
+		}
+	}
+	write(t, "members: an empty node was ready after: "+joined.String())
+	r.End()
+}
+
+// Two of five lost at once: the others go on (F16).
+func TestChaosTwoOfFive(t *testing.T) {
+	p := full(t)
+	t.Parallel()
+	r := Begin(t, "two of five", p.seed, Config{Nodes: 5, Timing: "local"}, 60)
+	var resumed times
+	for range p.times(5) {
+		r.sleep(200*time.Millisecond, time.Second)
+		one := r.victim()
+		two := r.others(one)[0]
+		r.fault("kill -9")
+		r.fault("kill -9")
+		r.Nodes[one].Signal(9)
+		r.Nodes[two].Signal(9)
+		killed := time.Now()
+		r.Nodes[one].Kill()
+		r.Nodes[two].Kill()
+		r.AwaitLeader(t, leaderWait, one, two)
+		resumed = append(resumed, r.writeAfter(killed.Add(50*time.Millisecond), leaderWait))
+		for _, i := range []int{one, two} {
+			if err := r.Nodes[i].Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Ready(t, convergeWait)
+	}
+	write(t, "two of five: writes resumed after: "+resumed.String())
+	r.End()
+}
+
+// A node that acknowledged a write forgets it with its disk, and the only other one that has it dies: there is no leader then, rather than
+// one that has lost the write (F15).
+func TestChaosAmnesia(t *testing.T) {
+	p := full(t)
+	t.Parallel()
+	r := Begin(t, "amnesia", p.seed, Config{Nodes: 3, Timing: "local"}, 60)
+	for range p.times(3) {
+		leader := r.AwaitLeader(t, leaderWait)
+		others := r.others(leader)
+		forgets, lags := others[0], others[1]
+		r.fault("one lags")
+		for _, o := range []int{leader, forgets} {
+			r.links.both(lags, o, func(w *weather) { w.cut = true })
+		}
+		r.writeAfter(time.Now().Add(time.Second), leaderWait)
+		r.fault("the leader is killed, and one that has all of its writes loses its disk")
+		r.Nodes[leader].Kill()
+		r.Nodes[forgets].Kill()
+		if err := os.RemoveAll(r.Nodes[forgets].Dir); err != nil {
+			t.Fatal(err)
+		}
+		r.links.heal()
+		if err := r.Nodes[forgets].Start(); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			if i := r.Leader(); i >= 0 {
+				t.Fatalf("%s leads, though one of the two that have all writes is down and the other has forgotten them", r.Nodes[i].Name)
+			}
+		}
+		if err := r.Nodes[leader].Start(); err != nil {
+			t.Fatal(err)
+		}
+		r.Ready(t, convergeWait)
+	}
+	r.End()
+}

@@ -1,0 +1,235 @@
+package chaos
+
+// This file is one run: a cluster under load, and faults one after the other.
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/fsm"
+	"github.com/lysnrai/fleet/internal/check"
+)
+
+var root = fsm.Caller{Actor: fsm.ActorRoot}
+
+// Run is a cluster under load. Its methods are for the test's goroutine.
+type Run struct {
+	*Cluster
+	t       testing.TB
+	name    string
+	seed    uint64
+	rnd     *rand.Rand
+	rate    float64 // calls a second, of all clients together
+	history *check.History
+	load    *load
+	feeds   []*feed
+	log     *check.Log
+	logged  *logged
+	began   time.Time
+
+	faults *counts
+	codes  *counts // tries by what they came to
+
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+	numbers atomic.Int64 // of clients; one whose call stayed unknown goes on under another
+
+	mu        sync.Mutex // guards what follows
+	lastWrite time.Time
+	longest   time.Duration        // without a write
+	window    time.Duration        // the same, since the last call of gap
+	flying    map[*flight]struct{} // tries under way
+	failed    map[string]int       // calls that were given up, by what they came to
+}
+
+// flight is a try under way.
+type flight struct {
+	node  int
+	began time.Time
+	write bool
+	code  string // once it is over
+	done  chan struct{}
+}
+
+// clients is how many there are.
+const clients = 8
+
+// Begin starts a cluster and its load.
+func Begin(t testing.TB, name string, seed uint64, config Config, rate float64) *Run {
+	t.Helper()
+	r := &Run{
+		Cluster: New(t, config), t: t, name: name, seed: seed, rate: rate,
+		history: check.NewHistory(), load: newLoad(), faults: newCounts(), codes: newCounts(),
+		flying: map[*flight]struct{}{}, failed: map[string]int{},
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("FLEET_SEED=%d, %s: faults %s", seed, name, r.faults)
+		}
+	})
+	r.rnd = r.draws(0)
+	r.logged = &logged{submits: map[string]fsm.Command{}}
+	r.log = &check.Log{EntryOf: r.logged.entryOf}
+	r.Start(t)
+	r.goOn()
+	return r
+}
+
+// draws are those of the run itself, or of a client. Runs of other names draw otherwise.
+func (r *Run) draws(who uint64) *rand.Rand {
+	h := fnv.New64()
+	_, _ = h.Write([]byte(r.name))
+	return rand.New(rand.NewPCG(r.seed, h.Sum64()+who))
+}
+
+// goOn starts the load and the readers.
+func (r *Run) goOn() {
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop, r.began, r.lastWrite = stop, time.Now(), time.Now()
+	r.numbers.Store(clients)
+	r.t.Cleanup(r.halt)
+	for _, n := range r.Nodes {
+		f := &feed{}
+		r.feeds = append(r.feeds, f)
+		r.workers.Go(func() { f.follow(ctx, n, r.history) })
+	}
+	for i := range clients {
+		r.workers.Go(func() { r.client(ctx, i, r.draws(uint64(i)+1)) })
+	}
+}
+
+// halt ends the load.
+func (r *Run) halt() {
+	r.stop()
+	r.workers.Wait()
+}
+
+// client calls until the run stops.
+func (r *Run) client(ctx context.Context, i int, rnd *rand.Rand) {
+	number, client := i, newClient()
+	defer client.CloseIdleConnections()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(rnd.ExpFloat64() * clients / r.rate * float64(time.Second))):
+		}
+		c := r.load.next(rnd, i)
+		a := r.call(client, number, rnd, c)
+		r.load.learn(a)
+		if a.Err == nil && a.Result == nil {
+			number = int(r.numbers.Add(1))
+		}
+	}
+}
+
+// call makes one call, with its retries at other nodes. The answer is empty if it was given up.
+func (r *Run) call(client *http.Client, number int, rnd *rand.Rand, c call) fsm.Answer {
+	var o *check.Operation
+	if c.command == nil {
+		o = r.history.Read(number, c.query)
+	} else {
+		o = r.history.Propose(number, fsm.Proposal{Caller: root, Key: c.key, Command: c.command})
+	}
+	at := rnd.IntN(len(r.Nodes))
+	giveUp := time.Now().Add(20 * time.Second)
+	for {
+		a, err := r.try(client, at, &c)
+		if err != nil && time.Now().Before(giveUp) && (!c.once() || errors.Is(err, fleet.NoLeader)) {
+			o.Retry(err)
+			time.Sleep(rand.N(300 * time.Millisecond))
+			at = (at + 1) % len(r.Nodes)
+			continue
+		}
+		o.Done(a, err)
+		switch {
+		case err != nil:
+			r.mu.Lock()
+			r.failed[code(a, err)]++
+			r.mu.Unlock()
+		case a.Err == nil && c.command != nil && !c.once() && c.wrote(a, err) && rnd.IntN(20) == 0:
+			if again, err := r.try(client, rnd.IntN(len(r.Nodes)), &c); err == nil {
+				o.Repeated(again)
+			}
+		}
+		return a
+	}
+}
+
+// try sends a call to one node. It is not cut short when the run ends: its answer is judged.
+func (r *Run) try(client *http.Client, node int, c *call) (fsm.Answer, error) {
+	f := &flight{node: node, began: time.Now(), write: c.command != nil, done: make(chan struct{})}
+	r.mu.Lock()
+	r.flying[f] = struct{}{}
+	r.mu.Unlock()
+	a, err := c.send(context.Background(), client, r.Nodes[node].Front.Addr)
+	word := code(a, err)
+	r.codes.add(word)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.flying, f)
+	f.code = word
+	close(f.done)
+	if c.wrote(a, err) {
+		now := time.Now()
+		r.longest = max(r.longest, now.Sub(r.lastWrite))
+		r.window = max(r.window, now.Sub(r.lastWrite))
+		r.lastWrite = now
+	}
+	return a, err
+}
+
+// inFlight is the writes that are under way.
+func (r *Run) inFlight() (all []*flight) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for f := range r.flying {
+		if f.write {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// writeAfter waits until a write succeeded that was answered after a moment, and returns how much later.
+func (r *Run) writeAfter(moment time.Time, limit time.Duration) time.Duration {
+	r.t.Helper()
+	var at time.Time
+	if why := within(limit, func() string {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if at = r.lastWrite; at.After(moment) {
+			return ""
+		}
+		return "no write succeeds"
+	}); why != "" {
+		r.t.Fatalf("I15: waited %s in vain: %s", limit, why)
+	}
+	return at.Sub(moment)
+}
+
+// gap is the longest time without a write since the last call of gap.
+func (r *Run) gap() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := max(r.window, time.Since(r.lastWrite))
+	r.window = 0
+	r.lastWrite = time.Now()
+	return w
+}
+
+// fault counts one.
+func (r *Run) fault(kind string) { r.faults.add(kind) }
+
+// sleep lets time pass under load.
+func (r *Run) sleep(least, most time.Duration) {
+	time.Sleep(least + time.Duration(r.rnd.Int64N(int64(most-least)+1)))
+}

@@ -423,7 +423,10 @@ func (n *Node) close(why error) {
 	if r := n.raftIfUp(); r != nil {
 		if f := r.Shutdown(); !broken {
 			select {
-			case <-outcome(f):
+			case err := <-outcome(f):
+				if err != nil {
+					n.log.Warn("stopping raft", "error", err)
+				}
 			case <-n.broken: // while it was closing: a goroutine of raft has ended, and others may wait for it
 				broken = true
 			}

@@ -154,7 +154,10 @@ func corruptFiles(t *testing.T, cfg *Config) map[string]string {
 }
 
 func TestNoDamageIsSilent(t *testing.T) {
-	rounds := 60
+	rounds := 40
+	if testing.Short() { // under the race detector
+		rounds = 4
+	}
 	if n, err := strconv.Atoi(os.Getenv("FLEET_TEST_CORRUPTIONS")); err == nil {
 		rounds = n
 	}
@@ -211,7 +214,7 @@ func corrupt(t *testing.T, cfg *Config, kind, name string, rounds int) {
 func copyOf(t *testing.T, cfg *Config) *Config {
 	t.Helper()
 	c := *cfg
-	dir, err := os.MkdirTemp("/dev/shm", "fleet-corruption") // thousands of files that nobody needs on a disk
+	dir, err := os.MkdirTemp("/dev/shm", "fleet-corruption") //nolint:usetesting // thousands of copies that nobody needs on a disk
 	if err != nil {
 		dir = t.TempDir()
 	}

@@ -434,7 +434,10 @@ func (n *Node) close(why error) {
 	}
 	if ended != nil {
 		select {
-		case <-outcome(ended):
+		case err := <-outcome(ended):
+			if err != nil {
+				n.log.Warn("stopping raft", "error", err)
+			}
 		case <-n.broken: // while it was closing: a goroutine of raft has ended, and others may wait for it
 			return
 		}

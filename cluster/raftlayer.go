@@ -79,7 +79,7 @@ type advertisedAddr string
 func (advertisedAddr) Network() string  { return "tcp" }
 func (a advertisedAddr) String() string { return string(a) }
 
-// shyTransport asks for no votes while shy holds: others are to lead. One that is handed leadership asks all the same, because that
+// shyTransport is Raft's transport with what it lacks: a pipeline that does not stand still, and shyness. It asks for no votes while shy holds: others are to lead. One that is handed leadership asks all the same, because that
 // needs no pre-vote. It must keep the library's RequestPreVote: Raft would switch pre-votes off without it.
 type shyTransport struct {
 	*raft.NetworkTransport
@@ -94,4 +94,13 @@ func (s shyTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress
 		return errShy
 	}
 	return s.NetworkTransport.RequestPreVote(id, target, args, resp)
+}
+
+// AppendEntriesPipeline opens a pipeline of entries to another server.
+func (s shyTransport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := s.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	return newPipeline(p), nil
 }

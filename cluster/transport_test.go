@@ -222,6 +222,38 @@ func TestHelloKeepsItsConnection(t *testing.T) {
 	})
 }
 
+// Entries to a follower that does not answer end one after the other, also when nobody reads their answers any more: raft stops
+// reading at the first bad one.
+func TestPipelineOfASilentFollowerDoesNotStandStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
+		a.setClusterID("c1")
+		b.setClusterID("c1")
+		a.shy = func() bool { return false }
+		a.learn(b.id, "b:8401")
+		p, err := a.raft().AppendEntriesPipeline(b.serverID(), "b:8401")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		sent := make(chan error)
+		go func() {
+			for range 3 { // b takes them, and says nothing
+				if _, err := p.AppendEntries(&raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{}); err != nil {
+					break
+				}
+			}
+			close(sent)
+		}()
+		select {
+		case <-sent:
+		case <-time.After(time.Minute):
+			t.Error("the third entry is not sent a minute later")
+		}
+	})
+}
+
 func TestPreVoteStaysAlive(t *testing.T) {
 	if _, ok := portOf(t, NewMemoryNetwork(), "a", "s").raft().(raft.WithPreVote); !ok {
 		t.Error("raft's transport does not implement raft.WithPreVote: a node that comes back would depose a healthy leader")

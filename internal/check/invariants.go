@@ -26,7 +26,7 @@ type Judge func(Step) func(after fsm.View, a *fsm.Answer) error
 
 // Judges are all that judge steps, with what they remember from step to step: use them for one replay only.
 func Judges() []Judge {
-	return []Judge{fenced, inLine, epochs(), patience(), refused(), sound()}
+	return []Judge{onward, fenced, inLine, epochs(), patience(), refused(), sound()}
 }
 
 // step takes one step under the eyes of the judges.
@@ -49,6 +49,17 @@ func step(m *fsm.Machine, index uint64, stamp fleet.Time, p *fsm.Proposal, judge
 		}
 	})
 	return answers[0], errors.Join(errs...)
+}
+
+// onward is that the machine's time never goes back, whatever the stamps do (docs/semantics.md, Time).
+func onward(s Step) func(fsm.View, *fsm.Answer) error {
+	before := s.Before.Now()
+	return func(v fsm.View, _ *fsm.Answer) error {
+		if v.Now() != s.Now {
+			return fmt.Errorf("time went from %s to %s, want the later of it and the stamp: %s", before, v.Now(), s.Now)
+		}
+		return nil
+	}
 }
 
 // holder is a worker's call: the job it names and its fence.

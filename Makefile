@@ -7,9 +7,11 @@ TOOL := go tool -modfile=tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10m
 COUNT ?= 6
+HOURS ?= 500
 CHAOS ?= 10m
+MUTANTS ?= all
 
-.PHONY: help build run test chaos bench lint fmt generate soak cover clean
+.PHONY: help build run test virtual chaos mutants bench lint fmt generate soak cover fixture upgrade clean
 
 ## say what can be made
 help:
@@ -31,11 +33,23 @@ test:
 	then echo "go test -race"; go test -race -short -timeout 8m ./cluster/... ./fsm/... ./rpc/... ./worker/...; \
 	else echo "no C compiler: the race detector is left out"; fi
 
+## clusters in virtual time under faults for HOURS=500 hours; what they came to is in bin/virtual.txt
+virtual:
+	@mkdir -p bin && rm -f bin/virtual.txt
+	FLEET_HOURS=$(HOURS) FLEET_REPORT=$(CURDIR)/bin/virtual.txt go test -run 'UnderFaults$$|Founded$$' -timeout $(HOURS)m ./internal/check
+	@cat bin/virtual.txt
+
 ## real nodes that are killed, cut off and given bad disks, for about CHAOS; FLEET_SEED repeats the draws; bin/chaos.txt is the report
 chaos:
 	@mkdir -p bin && rm -f bin/chaos.txt
 	FLEET_CHAOS=$(CHAOS) FLEET_REPORT=$(CURDIR)/bin/chaos.txt go test -count 1 -parallel 2 -timeout 4h ./internal/chaos
 	@cat bin/chaos.txt
+
+## planted bugs, one at a time: each must be found by the test that it names; MUTANTS=lease plants those named so; bin/mutants.txt is the report
+mutants:
+	@mkdir -p bin && rm -f bin/mutants.txt
+	FLEET_MUTANTS=$(MUTANTS) FLEET_REPORT=$(CURDIR)/bin/mutants.txt go test -count 1 -run 'TestMutants$$' -timeout 4h ./internal/mutants
+	@cat bin/mutants.txt
 
 ## benchmarks in the form that benchstat reads; COUNT=6 times each
 bench:
@@ -53,8 +67,9 @@ fmt:
 generate:
 	go generate ./...
 
-## the same tests over and over, and each fuzz target for FUZZTIME
+## the same tests over and over, 10,000 hours of virtual time, and each fuzz target for FUZZTIME
 soak:
+	$(MAKE) virtual HOURS=10000
 	go test -count 20 -timeout 2h ./...
 	@for package in $$(go list ./...); do for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 	echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done
@@ -65,6 +80,16 @@ cover:
 	go test -coverpkg ./... -coverprofile bin/cover.out ./...
 	go tool cover -html bin/cover.out -o bin/cover.html
 	go tool cover -func bin/cover.out | tail -1
+
+## data directories of a release, for the tests of those that follow: BINARY=/path/to/it NAME=level2
+fixture:
+	@test -n "$(BINARY)" -a -n "$(NAME)" || { echo 'make fixture BINARY=/path/to/the/release NAME=level2' >&2; exit 2; }
+	FLEET_FIXTURE_BINARY=$(abspath $(BINARY)) FLEET_FIXTURE_NAME=$(NAME) go test -count 1 -run TestMakeFixture ./cmd/fleet-node
+
+## a rolling upgrade of real nodes from the release before: BINARY=/path/to/it
+upgrade:
+	@test -n "$(BINARY)" || { echo 'make upgrade BINARY=/path/to/the/release/before' >&2; exit 2; }
+	FLEET_OLD_BINARY=$(abspath $(BINARY)) go test -count 1 -v -run 'TestUpgrade|TestOldRelease' ./cmd/fleet-node
 
 ## take away what was built
 clean:

@@ -4,6 +4,7 @@ package cluster
 // and tells those who wait for it.
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -23,9 +24,12 @@ type applier struct {
 	applied func(d time.Duration) // measures an entry
 	// persisted is called when a snapshot is written, but not yet in force.
 	persisted func(size int64, took time.Duration)
-	confirm   func(index uint64) // called with each index applied: a restore below it is confirmed
-	failed    bool               // after a fatal error nothing is applied any more
-	bytes     func(n int)        // counts what the log has grown by
+	confirm   func(index uint64)     // called with each index applied: a restore below it is confirmed
+	level     int                    // the newest that this node knows
+	failed    bool                   // after a fatal error nothing is applied any more
+	bytes     func(n int)            // counts what the log has grown by
+	judge     func(*fsm.Entry) error // holds an entry against the state before it is applied; an error ends the node
+	passed    func(index uint64)     // called with the index of each entry of the machine's own, must not block
 
 	mu      sync.Mutex // guards what follows
 	waiters map[*indexWaiter]struct{}
@@ -61,8 +65,9 @@ type frameWaiter struct {
 
 func newApplier(machine *fsm.Machine) *applier {
 	return &applier{
-		machine: machine, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {},
-		persisted: func(int64, time.Duration) {}, confirm: func(uint64) {},
+		machine: machine, level: fsm.MaxLevel, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {},
+		persisted: func(int64, time.Duration) {}, confirm: func(uint64) {}, passed: func(uint64) {},
+		judge:   func(*fsm.Entry) error { return nil },
 		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
 	}
 }
@@ -86,6 +91,12 @@ func (a *applier) Apply(l *raft.Log) any {
 	if err == nil {
 		e, err = fsm.DecodeEntry(data)
 	}
+	if err == nil && e.Level() > a.level {
+		err = fmt.Errorf("%w: it is of level %d, this node knows %d", fsm.ErrFormat, e.Level(), a.level)
+	}
+	if errors.Is(err, fsm.ErrFormat) {
+		err = fmt.Errorf("%w: %s", err, newerRelease)
+	}
 	if err != nil {
 		a.failed = true
 		a.fatal(fmt.Errorf("%w: decoding entry %d: %w", ErrStorage, l.Index, err))
@@ -100,9 +111,15 @@ func (a *applier) Apply(l *raft.Log) any {
 		a.reached(l.Index, l.Term)
 		return nil
 	}
+	if err := a.judge(e); err != nil {
+		a.failed = true
+		a.fatal(err)
+		return nil
+	}
 	began := time.Now()
 	answers, news := a.machine.Apply(l.Index, e)
 	a.applied(time.Since(began))
+	a.passed(l.Index)
 	a.answered(l.Index, e.Group, head.frames, answers)
 	a.reached(l.Index, l.Term)
 	a.news(news)
@@ -257,10 +274,20 @@ func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
 	return &frozen{a.machine.Handle(), a.persisted}, nil
 }
 
-// Restore replaces the machine's state by a snapshot's.
+// Restore replaces the machine's state by a snapshot's. One of a newer format ends the node.
 func (a *applier) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
-	if err := a.machine.Restore(rc); err != nil {
+	err := a.machine.Restore(rc)
+	if err == nil && a.machine.Level() > a.level {
+		err = fmt.Errorf("%w: it is of level %d, this node knows %d", fsm.ErrFormat, a.machine.Level(), a.level)
+	}
+	if errors.Is(err, fsm.ErrFormat) { // raft would try an older one, or try for ever
+		a.failed = true
+		err = fmt.Errorf("%w: restoring a snapshot: %w: %s", ErrStorage, err, newerRelease)
+		a.fatal(err)
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("restoring a snapshot: %w", err)
 	}
 	index := a.machine.Index()

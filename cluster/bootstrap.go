@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +37,9 @@ func (m *membership) findCluster(ctx context.Context) (string, *raft.Configurati
 		case id.ClusterID != "":
 			return id.ClusterID, nil, nil
 		}
-		if err := s.step(ctx, id); err != nil {
+		if err := s.step(ctx, id); errors.Is(err, ErrTooOld) {
+			return "", nil, err
+		} else if err != nil {
 			return "", nil, fmt.Errorf("%w: %w", ErrStorage, err)
 		}
 		if m.dir.identity().ClusterID != "" {
@@ -79,7 +82,7 @@ func (s *search) say(message string, args ...any) {
 	}
 }
 
-// step looks around once and does the one thing that can be done. An error means that the disk failed.
+// step looks around once and does the one thing that can be done. An error means that the disk failed, or is ErrTooOld.
 func (s *search) step(ctx context.Context, own identity) error {
 	peers := s.greetAll(ctx)
 	for id := range peers {
@@ -133,6 +136,8 @@ func (s *search) join(ctx context.Context, p helloReply) error {
 	case reply.Granted && reply.ClusterID != "":
 		s.log.Info("joining a cluster", "cluster", reply.ClusterID, "leader", reply.Name)
 		return s.adopt(reply.ClusterID)
+	case reply.Refused != "" && reply.AtLevel > s.cfg.MaxLevel:
+		return fmt.Errorf("%w: %s", ErrTooOld, reply.Refused)
 	case reply.Refused != "":
 		s.say("the cluster does not let this node in", "reason", reply.Refused)
 	}

@@ -3,6 +3,7 @@ package cluster
 // This file is what a node is told, and the places where reality can fail.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"github.com/hashicorp/memberlist"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lysnrai/fleet/fsm"
 )
 
 // Timing is a profile of Raft's time-outs.
@@ -57,6 +60,12 @@ type Config struct {
 	SnapshotBytes int64
 	// Version is this build's, shown in the cluster's status.
 	Version string
+	// MaxLevel is the newest level that the node says it knows, and refuses to go beyond. Zero means all that this build knows; less is
+	// how tests run a node of an older release.
+	MaxLevel int
+	// HashVersion says how the node's hashes of its state are made. Zero means this build's; another is how tests run a node of another
+	// release.
+	HashVersion uint64
 	// Logger takes all logs. Nil: none.
 	Logger hclog.Logger
 	// Metrics, if not nil, takes the node's metrics.
@@ -118,6 +127,13 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.BootstrapExpect < 0 {
 		return cfg, errors.New("cluster: Config.BootstrapExpect can't be negative")
 	}
+	if cfg.MaxLevel == 0 {
+		cfg.MaxLevel = fsm.MaxLevel
+	}
+	if cfg.MaxLevel < 1 || cfg.MaxLevel > fsm.MaxLevel {
+		return cfg, fmt.Errorf("cluster: Config.MaxLevel is %d; this build knows levels 1 to %d", cfg.MaxLevel, fsm.MaxLevel)
+	}
+	cfg.HashVersion = cmp.Or(cfg.HashVersion, fsm.HashVersion)
 	switch cfg.Timing {
 	case "":
 		cfg.Timing = TimingLAN

@@ -40,6 +40,12 @@ type mintServer struct {
 	Addr string // of the node port
 }
 
+// What a data directory has beside the stores.
+const (
+	identityName = "node.json"
+	lockName     = "LOCK"
+)
+
 // identityFormat is the version of node.json.
 const identityFormat = 1
 
@@ -63,6 +69,19 @@ type dataDir struct {
 // identity is written again at every start, which proves that the directory can be written. Every error is one line that says
 // what to do.
 func openDataDir(path, name string) (*dataDir, error) {
+	d, err := holdDataDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.load(name); err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// holdDataDir makes the directory if it is missing, takes its lock, and finishes a recovery that was interrupted.
+func holdDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, unusable(path, err)
 	}
@@ -73,18 +92,17 @@ func openDataDir(path, name string) (*dataDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dataDir{path: path, lock: lock}
-	if err := d.load(name); err != nil {
+	if err := finishRecovery(path); err != nil {
 		_ = lock.Close()
-		return nil, err
+		return nil, unusable(path, err)
 	}
-	return d, nil
+	return &dataDir{path: path, lock: lock}, nil
 }
 
 // lockDir takes the lock of a directory, before anything else there is touched: bbolt would wait for another process for ever,
 // without a word.
 func lockDir(path string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, unusable(path, err)
 	}
@@ -145,12 +163,12 @@ func decodeIdentity(raw []byte) (identity, error) {
 			file.Format, identityFormat)
 	}
 	if err != nil || file.Format < 1 || file.Checksum != checksumText(file.Node) || json.Unmarshal(file.Node, &node) != nil {
-		return identity{}, fmt.Errorf("%w: node.json is damaged: %s", ErrStorage, remedy)
+		return identity{}, fmt.Errorf("%w: %s is damaged: %s", ErrStorage, identityName, remedy)
 	}
 	return node, nil
 }
 
-func (d *dataDir) file() string { return filepath.Join(d.path, "node.json") }
+func (d *dataDir) file() string { return filepath.Join(d.path, identityName) }
 
 // identity is what the node knows about itself now.
 func (d *dataDir) identity() identity {
@@ -197,42 +215,6 @@ func (d *dataDir) write(node identity) error {
 func (d *dataDir) Close() error { return d.lock.Close() }
 
 func checksumText(b []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli)) }
-
-// replaceFile replaces a file's content at once: after a crash it is the old or the new.
-func replaceFile(path string, content []byte) error {
-	temp := path + ".tmp"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes what was created, renamed or removed in a directory durable.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = dir.Sync()
-	if closeErr := dir.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
 
 // unusable says in one line what is wrong with a data directory, and what to do.
 func unusable(path string, err error) error {

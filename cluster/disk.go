@@ -16,7 +16,6 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
 	walfs "github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 	"go.etcd.io/bbolt"
@@ -55,6 +54,9 @@ func (diskStorage) Open(cfg *Config) (s Stores, err error) {
 	if err != nil {
 		return Stores{}, errors.Join(fmt.Errorf("opening the snapshots: %w", err), closeAll())
 	}
+	if err := syncDir(cfg.DataDir); err != nil { // none of the above does it for the name that it made
+		return Stores{}, errors.Join(err, closeAll())
+	}
 	return Stores{Log: log, Stable: stable, Snapshots: snapshots, Close: closeAll}, nil
 }
 
@@ -92,25 +94,34 @@ func openLog(cfg *Config) (raft.LogStore, func() error, error) {
 }
 
 func openWAL(dir string, segmentBytes int, logger hclog.Logger) (raft.LogStore, func() error, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := (osFiles{}).Mkdir(dir); err != nil {
 		return nil, nil, err
 	}
-	repaired, err := finishRotation(dir)
+	meta, err := openWALMeta(dir)
 	if err != nil {
 		return nil, nil, err
+	}
+	log, err := openSegments(dir, segmentBytes, logger, meta, privateFS{walfs.New()}, syncDir)
+	if err != nil {
+		return nil, nil, errors.Join(err, meta.Close())
+	}
+	return log, log.Close, nil
+}
+
+// openSegments opens raft-wal over what it keeps its segments on, after what a crash left undone was finished.
+func openSegments(dir string, segmentBytes int, logger hclog.Logger, meta types.MetaStore, vfs types.VFS, syncDir func(string) error) (*wal.WAL, error) {
+	if err := settle(dir, meta, vfs, syncDir); err != nil {
+		return nil, err
+	}
+	repaired, err := finishRotation(dir, meta, vfs)
+	if err != nil {
+		return nil, err
 	}
 	if repaired {
 		logger.Info("finished a rotation of the log that an earlier run left undone", "dir", dir)
 	}
-	if err := os.Chmod(filepath.Join(dir, metadb.FileName), 0o600); err != nil {
-		return nil, nil, err
-	}
-	log, err := wal.Open(dir, wal.WithLogger(logger.Named("wal")), wal.WithSegmentSize(segmentBytes),
-		wal.WithSegmentFiler(segment.NewFiler(dir, privateFS{walfs.New()})))
-	if err != nil {
-		return nil, nil, err
-	}
-	return log, log.Close, nil
+	return wal.Open(dir, wal.WithLogger(logger.Named("wal")), wal.WithSegmentSize(segmentBytes),
+		wal.WithMetaStore(meta), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)))
 }
 
 // privateFS creates segments that only their owner can read.
@@ -127,55 +138,44 @@ func (p privateFS) Create(dir, name string, size uint64) (types.WritableFile, er
 	return f, nil
 }
 
-// openBolt opens a bolt file. The log's free pages aren't written at each commit, which costs too much, but looked for at open; bbolt
-// does that in a goroutine where damage is a panic, so the stable store, which is small, has them written. The time-out is for the
-// case that somebody has removed the lock file: better an error than silence.
-func openBolt(path string, isLog bool) (*raftboltdb.BoltStore, error) {
-	return raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{NoFreelistSync: isLog, Timeout: 5 * time.Second}})
-}
+// boltTimeout is for the case that somebody has removed the lock file: better an error than silence.
+const boltTimeout = 5 * time.Second
 
-func openSnapshots(cfg *Config) (raft.SnapshotStore, error) {
-	store, err := raft.NewFileSnapshotStoreWithLogger(cfg.DataDir, keptSnapshots, cfg.Logger.Named("snapshots"))
-	if err != nil {
-		return nil, err
+// openBolt opens a bolt file of raft-boltdb, or makes one, so that a crash leaves none or a whole one. The log's free pages aren't written at
+// each commit, which costs too much, but looked for at open.
+func openBolt(path string, isLog bool) (*raftboltdb.BoltStore, error) {
+	options := func(path string) raftboltdb.Options {
+		return raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{NoFreelistSync: isLog, Timeout: boltTimeout}}
 	}
-	dir := filepath.Join(cfg.DataDir, snapshotsDir)
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, err
-	}
-	// What a crash left half written is no use to anybody, and may be big.
-	unfinished, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range unfinished {
-		if err := os.RemoveAll(path); err != nil {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		temp := path + unfinishedSuffix
+		if err := os.RemoveAll(temp); err != nil {
+			return nil, err
+		}
+		store, err := raftboltdb.New(options(temp))
+		if err != nil {
+			return nil, err
+		}
+		if err := store.Close(); err != nil {
+			return nil, err
+		}
+		if err := os.Rename(temp, path); err != nil {
+			return nil, err
+		}
+		if err := syncDir(filepath.Dir(path)); err != nil {
 			return nil, err
 		}
 	}
-	return privateSnapshots{store, dir}, nil
-}
-
-// privateSnapshots creates snapshots that only their owner can read.
-type privateSnapshots struct {
-	raft.SnapshotStore
-	dir string
-}
-
-func (p privateSnapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64,
-	transport raft.Transport,
-) (raft.SnapshotSink, error) {
-	sink, err := p.SnapshotStore.Create(version, index, term, members, membersIndex, transport)
-	if err != nil {
+	if err := checkBolt(path, "conf", "logs"); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(p.dir, sink.ID()+".tmp")
-	err = os.Chmod(dir, 0o700)
-	for _, file := range []string{"meta.json", "state.bin"} { // raft truncates meta.json later, which keeps its mode
-		err = errors.Join(err, os.Chmod(filepath.Join(dir, file), 0o600))
+	return raftboltdb.New(options(path))
+}
+
+func openSnapshots(cfg *Config) (raft.SnapshotStore, error) {
+	dir := filepath.Join(cfg.DataDir, snapshotsDir)
+	if err := (osFiles{}).Mkdir(dir); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, errors.Join(err, sink.Cancel())
-	}
-	return sink, nil
+	return openFileSnapshots(osFiles{}, dir)
 }

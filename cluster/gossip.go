@@ -49,6 +49,9 @@ func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*goss
 	case TimingWAN:
 		c = memberlist.DefaultWANConfig()
 	}
+	// It only suggests addresses, and a newcomer exchanges all of them when it joins: there is no hurry, and an idle node
+	// should cost next to nothing. Packets are a few dozen bytes: compressing them costs more than it saves.
+	c.GossipInterval, c.ProbeInterval, c.EnableCompression = max(c.GossipInterval, time.Second), max(c.ProbeInterval, 2*time.Second), false
 	c.Name, c.Delegate, c.Events, c.SecretKey = id, g, &g.known, t.keys.gossip
 	if cfg.GossipKey != nil {
 		c.SecretKey = cfg.GossipKey

@@ -144,7 +144,7 @@ func (n *Node) followLeadership(notify <-chan bool) {
 	}
 }
 
-// lead is a leader's term: its clock, its first entry, then proposals, the reaper, the membership and the disks.
+// lead is a leader's term: its clock, its first entry, then proposals, the reaper, the membership, the disks and the checkpoints.
 func (n *Node) lead(ctx context.Context) {
 	n.clock.start(ctx)
 	for { // nothing is served, stamped or reaped before this entry is applied (hashicorp/raft #509)
@@ -169,8 +169,8 @@ func (n *Node) lead(ctx context.Context) {
 	n.leading.Store(true)
 	n.proposer.setOpen(true)
 	n.announceLeader()
-	done := make(chan struct{}, 4)
-	for _, run := range []func(context.Context){n.clock.run, n.reap, n.membership.lead, n.space.lead} {
+	done := make(chan struct{}, 5)
+	for _, run := range []func(context.Context){n.clock.run, n.reap, n.membership.lead, n.space.lead, n.prover.lead} {
 		go func() { run(ctx); done <- struct{}{} }()
 	}
 	for range cap(done) {

@@ -21,8 +21,8 @@ import (
 	"github.com/lysnrai/fleet/fsm"
 )
 
-// When a node greets the others: while it is not led, when gossip has news or a server is not known yet, and else seldom. After
-// silenceLimit without a leader it asks whether it was removed.
+// When a node greets the others: while it is not led, when gossip has news or a server is not known yet, while it leads and the level
+// waits for the others, and else seldom. After silenceLimit without a leader it asks whether it was removed.
 const (
 	greetEvery   = 2 * time.Second
 	greetAnyway  = time.Minute
@@ -40,8 +40,10 @@ type membership struct {
 	view      func(func(fsm.View))
 	stamp     func() (fleet.Time, bool) // the leader's clock, if this node leads
 	room      func() room               // on this node's disk
-	log       hclog.Logger
-	stop      func(error)
+	// checkpoint is what this node's state was at a checkpoint, if it knows.
+	checkpoint func(index uint64) (fsm.Checkpoint, bool)
+	log        hclog.Logger
+	stop       func(error)
 
 	clockAhead  atomic.Int64 // this node's clock, of the median of the voters' clocks, in nanoseconds
 	stampsAhead atomic.Int64 // the leader's stamps, of this node's clock
@@ -69,7 +71,7 @@ func (m *membership) start() {
 func (m *membership) answer(peerID, _ string, req helloRequest) helloReply {
 	reply := helloReply{Clock: m.cfg.Clock.Now().UnixNano(), State: "joining", ContactMs: -1}
 	m.view(func(v fsm.View) {
-		reply.Applied = v.Index()
+		reply.Applied, reply.AtLevel = v.Index(), v.Level()
 		reply.Removed = rowOf(v, peerID).Removed
 	})
 	if stamp, leads := m.stamp(); leads {
@@ -99,6 +101,10 @@ func (m *membership) answer(peerID, _ string, req helloRequest) helloReply {
 	case opStatus:
 		own := m.room()
 		reply.DiskFree, reply.Reserve = own.free, own.reserve
+	case opCheckpoint:
+		if c, known := m.checkpoint(req.Index); known {
+			reply.Checkpoint = &c
+		}
 	case opWho:
 		if own.ClusterID == "" {
 			reply.Join = m.cfg.Join
@@ -209,7 +215,7 @@ func (m *membership) run(ctx context.Context) {
 			}
 		}
 		led := r.State() == raft.Leader || time.Since(later(r.LastContact(), began)) < silenceLimit
-		if !led || neighbours != known || m.strangers() || time.Since(greeted) > greetAnyway {
+		if !led || neighbours != known || m.strangers() || m.lagging() || time.Since(greeted) > greetAnyway {
 			replies := m.greetAll(ctx)
 			greeted, known = time.Now(), neighbours
 			m.mu.Lock()

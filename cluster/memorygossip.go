@@ -52,8 +52,8 @@ func (g *memoryGossip) WriteTo(b []byte, addr string) (time.Time, error) {
 	}
 	link := memoryLink{g.host.name, to}
 	other := n.packets[net.JoinHostPort(to, port)]
-	if other == nil || n.cut[link] {
-		return now, nil // lost
+	if other == nil || n.cut[link] || n.lost(link) {
+		return now, nil
 	}
 	_, ownPort, _ := net.SplitHostPort(string(g.listener.addr))
 	from := memoryAddr(net.JoinHostPort(n.ip(g.host.name).String(), ownPort))
@@ -64,10 +64,16 @@ func (g *memoryGossip) WriteTo(b []byte, addr string) (time.Time, error) {
 		default: // lost
 		}
 	}
-	if d := n.delay[link]; d > 0 {
-		time.AfterFunc(d, arrive)
-	} else {
-		arrive()
+	times := 1
+	if d := n.weather[link].Duplicate; d > 0 && n.chance.Float64() < d {
+		times = 2
+	}
+	for range times {
+		if d := n.takes(link, len(b)); d > 0 {
+			time.AfterFunc(d, arrive)
+		} else {
+			arrive()
+		}
 	}
 	return now, nil
 }

@@ -53,6 +53,7 @@ type memoryPipe struct {
 	chunks          []memoryChunk
 	size            int
 	written, closed bool // the writer, the reader has closed its end
+	reset           bool // too much was lost
 	readBy, writeBy time.Time
 	changed         chan struct{} // closed when any of these changes
 }
@@ -120,6 +121,9 @@ func (p *memoryPipe) Read(b []byte) (int, error) {
 		case p.closed:
 			p.mu.Unlock()
 			return 0, net.ErrClosed
+		case p.reset:
+			p.mu.Unlock()
+			return 0, syscall.ECONNRESET
 		case !until.IsZero() && !now.Before(until):
 			p.mu.Unlock()
 			return 0, os.ErrDeadlineExceeded
@@ -149,13 +153,16 @@ func (p *memoryPipe) Read(b []byte) (int, error) {
 
 func (p *memoryPipe) Write(b []byte) (sent int, err error) {
 	for {
-		cut, delay, link := p.net.link(p.from, p.to)
+		cut, _, link := p.net.link(p.from, p.to)
 		p.mu.Lock()
 		now := time.Now()
 		switch {
 		case p.written:
 			p.mu.Unlock()
 			return sent, net.ErrClosed
+		case p.reset:
+			p.mu.Unlock()
+			return sent, syscall.ECONNRESET
 		case p.closed && !cut:
 			p.mu.Unlock()
 			return sent, syscall.EPIPE
@@ -164,7 +171,18 @@ func (p *memoryPipe) Write(b []byte) (sent int, err error) {
 			return sent, os.ErrDeadlineExceeded
 		}
 		if room := min(memoryPipeBytes-p.size, len(b)); room > 0 && !p.closed {
-			p.chunks = append(p.chunks, memoryChunk{append([]byte(nil), b[:room]...), now.Add(delay)})
+			took, arrives := p.net.streamed(p.from, p.to, room)
+			if !arrives {
+				p.reset, p.chunks, p.size = true, nil, 0
+				p.announce()
+				p.mu.Unlock()
+				continue
+			}
+			at := now.Add(took)
+			if last := len(p.chunks) - 1; last >= 0 {
+				at = later(at, p.chunks[last].at) // a stream stays in order
+			}
+			p.chunks = append(p.chunks, memoryChunk{append([]byte(nil), b[:room]...), at})
 			p.size += room
 			sent, b = sent+room, b[room:]
 			p.announce()

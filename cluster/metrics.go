@@ -16,6 +16,9 @@ type metrics struct {
 	fsync         prometheus.Histogram
 	leaderChanges prometheus.Counter
 	waiting       prometheus.Gauge
+	unproven      prometheus.Counter
+	conflicts     prometheus.Counter
+	rereads       prometheus.Counter
 }
 
 // newMetrics makes a node's metrics and registers them, if there is a registry.
@@ -51,16 +54,29 @@ func newMetrics(n *Node, r prometheus.Registerer) *metrics {
 			Help: "Claims that wait for a job on this node.",
 		}),
 	}
+	m.unproven = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fleet_checkpoints_unproven_total",
+		Help: "Checkpoints for which no majority of the voters had one hash of the state, while this node led.",
+	})
+	m.conflicts = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fleet_state_conflicts_total",
+		Help: "Checkpoints at which voters had different states, as this node found while it led.",
+	})
+	m.rereads = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fleet_state_rereads_total",
+		Help: "How often this node has read its whole state again, and found what the log made of it.",
+	})
 	if r == nil {
 		return m
 	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	r.MustRegister(m.propose, m.batch, m.apply, m.snapshot, m.fsync, m.leaderChanges, m.waiting,
+	r.MustRegister(m.propose, m.batch, m.apply, m.snapshot, m.fsync, m.leaderChanges, m.waiting, m.unproven, m.conflicts, m.rereads,
 		gauge("fleet_is_leader", "1 if this node leads.", func() float64 { return truth(n.IsLeader()) }),
 		gauge("fleet_has_leader", "1 if this node knows a leader.", func() float64 { return truth(n.Leader() != "") }),
 		gauge("fleet_applied_index", "Log index that the state machine has applied.", func() float64 { return float64(n.machine.Index()) }),
+		gauge("fleet_level", "Newest format that the cluster writes; it rises once every node knows the next.", func() float64 { return float64(n.machine.Level()) }),
 		gauge("fleet_raft_term", "Raft's current term.", func() float64 {
 			if r := n.raftIfUp(); r != nil {
 				return float64(r.CurrentTerm())
@@ -78,6 +94,7 @@ func newMetrics(n *Node, r prometheus.Registerer) *metrics {
 		}),
 		gauge("fleet_disk_free_bytes", "Bytes that can still be written where the data directory is.", func() float64 { return float64(n.space.free.Load()) }),
 		gauge("fleet_disk_reserve_bytes", "Bytes below which this node says that its disk is short of room.", func() float64 { return float64(n.space.reserve.Load()) }),
+		gauge("fleet_checkpoint_index", "Log index of the latest checkpoint at which a majority of the voters was proved to have one state.", func() float64 { return float64(n.prover.proven.Load()) }),
 		gauge("fleet_voters", "Voters in the configuration.", func() float64 { return float64(n.voters()) }),
 	)
 	return m

@@ -1,10 +1,11 @@
 package cluster
 
-// This file is the network that nodes really use, and one in memory for tests, whose links can be cut and delayed.
+// This file is the network that nodes really use, and one in memory for tests, whose links can be cut and disturbed.
 
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
@@ -46,10 +47,27 @@ type MemoryNetwork struct {
 	listeners map[string]*memoryListener
 	packets   map[string]*memoryGossip
 	cut       map[memoryLink]bool
-	delay     map[memoryLink]time.Duration
+	weather   map[memoryLink]Disturbance
+	busy      map[memoryLink]time.Time // until when what was sent takes all that a link can carry
+	chance    *rand.Rand
 	changed   chan struct{} // closed when cut changes
 	port      int
 }
+
+// Disturbance is what a link that is not cut does to what goes over it. Streams stay in order, as with TCP: what is lost is
+// sent again later, and all behind it waits. Packets that jitter overtake each other.
+type Disturbance struct {
+	Delay, Jitter   time.Duration // Delay, give or take Jitter
+	Loss, Duplicate float64       // of packets, and of pieces of a stream: the probability
+	BitsPerSecond   int           // 0: no bound
+}
+
+// How a stream treats what is lost: it is sent again after retransmitAfter, then after twice that, and so on; the stream is
+// reset when retransmissions of them are lost one after the other.
+const (
+	retransmitAfter = 200 * time.Millisecond
+	retransmissions = 6
+)
 
 // memoryLink is one direction between two hosts.
 type memoryLink struct{ from, to string }
@@ -58,7 +76,8 @@ type memoryLink struct{ from, to string }
 func NewMemoryNetwork() *MemoryNetwork {
 	return &MemoryNetwork{
 		listeners: map[string]*memoryListener{}, packets: map[string]*memoryGossip{},
-		cut: map[memoryLink]bool{}, delay: map[memoryLink]time.Duration{}, changed: make(chan struct{}), port: 40000,
+		cut: map[memoryLink]bool{}, weather: map[memoryLink]Disturbance{}, busy: map[memoryLink]time.Time{},
+		chance: rand.New(rand.NewPCG(1, 1)), changed: make(chan struct{}), port: 40000, //nolint:gosec // a test's dice
 	}
 }
 
@@ -84,7 +103,15 @@ func (n *MemoryNetwork) CutOneWay(from, to string) {
 	n.announce()
 }
 
-// Heal mends all links. Delays stay.
+// MendOneWay undoes CutOneWay.
+func (n *MemoryNetwork) MendOneWay(from, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.cut, memoryLink{from, to})
+	n.announce()
+}
+
+// Heal mends all links. Disturbances stay.
 func (n *MemoryNetwork) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -92,11 +119,74 @@ func (n *MemoryNetwork) Heal() {
 	n.announce()
 }
 
-// Delay makes all that goes between two hosts take d, each way.
-func (n *MemoryNetwork) Delay(a, b string, d time.Duration) {
+// Delay makes all that goes between two hosts take d, each way, and undoes Disturb.
+func (n *MemoryNetwork) Delay(a, b string, d time.Duration) { n.Disturb(a, b, Disturbance{Delay: d}) }
+
+// Disturb disturbs the link between two hosts, both directions alike. The zero Disturbance is none.
+func (n *MemoryNetwork) Disturb(a, b string, d Disturbance) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.delay[memoryLink{a, b}], n.delay[memoryLink{b, a}] = d, d
+	for _, l := range []memoryLink{{a, b}, {b, a}} {
+		n.weather[l] = d
+		delete(n.busy, l)
+	}
+}
+
+// Calm ends all disturbances.
+func (n *MemoryNetwork) Calm() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.weather)
+	clear(n.busy)
+}
+
+// Seed sets the dice of losses, duplicates and jitter.
+func (n *MemoryNetwork) Seed(seed uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.chance = rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's dice
+}
+
+// takes is how long something of a size is on its way over a link, if it is not lost.
+func (n *MemoryNetwork) takes(l memoryLink, bytes int) time.Duration {
+	d := n.weather[l]
+	took := d.Delay
+	if d.Jitter > 0 {
+		took = max(0, took-d.Jitter+time.Duration(n.chance.Int64N(int64(2*d.Jitter))))
+	}
+	if d.BitsPerSecond > 0 {
+		now := time.Now()
+		began := later(now, n.busy[l])
+		n.busy[l] = began.Add(time.Duration(bytes) * 8 * time.Second / time.Duration(d.BitsPerSecond))
+		took += n.busy[l].Sub(now)
+	}
+	return took
+}
+
+// lost throws the dice for one packet or one piece of a stream.
+func (n *MemoryNetwork) lost(l memoryLink) bool {
+	loss := n.weather[l].Loss
+	return loss > 0 && n.chance.Float64() < loss
+}
+
+// streamed is how long a piece of a stream is on its way, its retransmissions too; false: the stream is reset.
+func (n *MemoryNetwork) streamed(from, to string, bytes int) (time.Duration, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := memoryLink{from, to}
+	if n.weather[l] == (Disturbance{}) {
+		return 0, true
+	}
+	took := n.takes(l, bytes)
+	wait := retransmitAfter
+	for range retransmissions {
+		if !n.lost(l) {
+			return took, true
+		}
+		took += wait
+		wait *= 2
+	}
+	return 0, false
 }
 
 // announce and the methods below it are called with mu held.
@@ -137,7 +227,7 @@ func (n *MemoryNetwork) link(from, to string) (cut bool, delay time.Duration, ch
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := memoryLink{from, to}
-	return n.cut[l], n.delay[l], n.changed
+	return n.cut[l], n.weather[l].Delay, n.changed
 }
 
 // memoryHost is the Network of one host.

@@ -49,6 +49,7 @@ type Node struct {
 	waiters    *waiters
 	membership *membership
 	space      *space
+	prover     *prover
 	metrics    *metrics
 
 	restoring *restoreMark         // a restore that is not confirmed yet
@@ -66,6 +67,7 @@ type Node struct {
 	lifetime context.Context // ends when closing does
 	draining chan struct{}   // closed when the node stops taking on new waits
 	closing  chan struct{}   // closed when it closes
+	broken   chan struct{}   // closed when the disk can't be trusted any more
 	done     chan struct{}   // closed when it has closed
 	drain    sync.Once
 	stopOnce sync.Once
@@ -102,7 +104,7 @@ func Start(cfg Config) (*Node, error) {
 		restoring: restoring, restores: make(chan *restoreRequest), oneBackup: newSlot(),
 		cfg: cfg, dir: dir, id: dir.identity().ServerID, log: cfg.Logger, wall: cfg.Clock, machine: fsm.New(),
 		deadlines: make(chan struct{}, 1), notify: make(chan bool, 64),
-		snapping: newSlot(), draining: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{}),
+		snapping: newSlot(), draining: make(chan struct{}), closing: make(chan struct{}), broken: make(chan struct{}), done: make(chan struct{}),
 		leaderNews: make(chan struct{}), feeds: map[string]chan struct{}{},
 	}
 	n.lifetime, n.end = context.WithCancel(context.Background())
@@ -110,7 +112,7 @@ func Start(cfg Config) (*Node, error) {
 		_ = dir.Close()
 		return nil, ErrRemoved
 	}
-	if n.stores, err = openStores(&n.cfg, n.stop); err != nil {
+	if n.stores, err = openStores(&n.cfg, n.storageFailed); err != nil {
 		_ = dir.Close()
 		return nil, err
 	}
@@ -132,6 +134,7 @@ func Start(cfg Config) (*Node, error) {
 	}
 	n.metrics = newMetrics(n, cfg.Metrics)
 	n.applier = newApplier(n.machine)
+	n.applier.level = cfg.MaxLevel
 	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
 	n.applier.persisted = n.persisted
@@ -149,12 +152,14 @@ func Start(cfg Config) (*Node, error) {
 	n.proposer, n.nudger, n.forwarder = newProposer(n), newNudger(n), newForwarder(n)
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters, n.space = &leaderClock{node: n}, newWaiters(n), newSpace(n)
+	n.prover = newProver(n)
+	n.applier.judge, n.applier.passed = n.prover.judge, n.prover.applied
 	n.transport.shy = n.space.shy
 	n.membership = &membership{
 		changing: newSlot(),
 		cfg:      &n.cfg, dir: dir, transport: n.transport, gossip: n.gossip, raft: n.raftIfUp,
 		propose: func(ctx context.Context, c fsm.Command) error { _, err := n.proposeInternal(ctx, c); return err },
-		view:    n.machine.View, stamp: n.stamp, room: n.space.own, log: n.log, stop: n.stop,
+		view:    n.machine.View, stamp: n.stamp, room: n.space.own, checkpoint: n.prover.own, log: n.log, stop: n.stop,
 	}
 	n.transport.onForward, n.transport.onRestore = n.serveForward, n.serveRestore
 	n.membership.start()
@@ -163,6 +168,7 @@ func Start(cfg Config) (*Node, error) {
 	n.work.Go(n.forwarder.run)
 	n.work.Go(n.waiters.run)
 	n.work.Go(n.space.run)
+	n.work.Go(n.reread)
 	n.work.Go(func() { n.followLeadership(n.notify) })
 	n.work.Go(n.join)
 	return n, nil
@@ -219,7 +225,7 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	case TimingWAN:
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, time.Second
 	}
-	c.CommitTimeout = 50 * time.Millisecond
+	c.CommitTimeout = c.HeartbeatTimeout / 2 // nudge.go tells the followers sooner, and an idle leader need not every 50 ms
 	c.MaxAppendEntries = 16
 	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes; so it does for TrailingLogs
 	c.ShutdownOnRemove = true
@@ -378,16 +384,23 @@ func (n *Node) Shutdown(ctx context.Context) error {
 func (n *Node) Kill() {
 	n.stop(nil)
 	<-n.done
+	_ = n.dir.Close() // one that can't trust its disk has kept it, until its process ends
 }
 
 // Done is closed when the node has stopped, by Shutdown or by itself; Err then says why.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
-// Err is nil after Shutdown; it wraps ErrRemoved or ErrStorage if the node stopped itself.
+// Err is nil after Shutdown; it wraps ErrRemoved, ErrTooOld or ErrStorage if the node stopped itself.
 func (n *Node) Err() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.err
+}
+
+// storageFailed ends the node at the first fault of its disk; it is called once at most.
+func (n *Node) storageFailed(why error) {
+	close(n.broken)
+	n.stop(why)
 }
 
 // stop ends the node once, for a reason or none. It may be called from anywhere, raft's goroutines too.
@@ -410,17 +423,21 @@ func (n *Node) stop(why error) {
 func (n *Node) close(why error) {
 	defer close(n.done)
 	n.gossip.Close()
-	broken := errors.Is(why, ErrStorage)
+	broken := errors.Is(why, ErrStorage) && !errors.Is(why, fsm.ErrFormat) // a newer release can go on with what is there
 	var ended raft.Future
 	if r := n.raftIfUp(); r != nil {
 		ended = r.Shutdown()
 	}
 	_ = n.transport.Close() // before raft has ended: it would wait for the answers of nodes that say nothing
+	if ended != nil && !broken {
+		select {
+		case <-outcome(ended):
+		case <-n.broken: // while it was closing: a goroutine of raft has ended, and others may wait for it
+			broken = true
+		}
+	}
 	if broken {
 		return
-	}
-	if ended != nil {
-		_ = ended.Error()
 	}
 	n.work.Wait()
 	if n.stores.Close != nil {

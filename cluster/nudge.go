@@ -1,7 +1,7 @@
 package cluster
 
-// This file tells the followers at once that an entry is committed. Raft tells them with the next entry, or within 100 ms: on an idle
-// cluster a claim that waits on a follower, and a read there right after a write, would wait that long.
+// This file tells the followers at once that an entry is committed. Raft tells them with the next entry, or within a heartbeat's
+// time-out: on an idle cluster a claim that waits on a follower, and a read there right after a write, would wait that long.
 
 import (
 	"sync"
@@ -13,6 +13,9 @@ import (
 // nudgeAfter is how long the slower followers get to store the entry, and the next entry to make the nudge needless.
 const nudgeAfter = time.Millisecond
 
+// nudgeFor is about how long a follower that has not stored the entry yet is told again, each time after twice the wait.
+const nudgeFor = 100 * time.Millisecond
+
 // commitPoint is an entry that this node, as leader of a term, knows to be committed.
 type commitPoint struct{ index, term uint64 }
 
@@ -23,12 +26,12 @@ type nudger struct {
 	latest chan commitPoint // holds one
 	wait   sync.WaitGroup
 
-	mu   sync.Mutex // guards busy
-	busy map[raft.ServerID]bool
+	mu   sync.Mutex                    // guards busy
+	busy map[raft.ServerID]commitPoint // what a server that is being told hears next; the zero point: nothing
 }
 
 func newNudger(n *Node) *nudger {
-	return &nudger{node: n, latest: make(chan commitPoint, 1), busy: map[raft.ServerID]bool{}}
+	return &nudger{node: n, latest: make(chan commitPoint, 1), busy: map[raft.ServerID]commitPoint{}}
 }
 
 // tell notes a commit. Only the proposer calls it.
@@ -57,7 +60,7 @@ func (nu *nudger) run() {
 				continue // the next entry carries the news
 			}
 			for _, s := range nu.node.configuration() {
-				if string(s.ID) != nu.node.id && nu.begin(s.ID) {
+				if string(s.ID) != nu.node.id && nu.begin(s.ID, at) {
 					nu.wait.Go(func() { nu.send(s.ID, at) })
 				}
 			}
@@ -67,29 +70,63 @@ func (nu *nudger) run() {
 	}
 }
 
-// begin is false while an earlier nudge of that server is not answered: it is slow or gone, and raft will tell it.
-func (nu *nudger) begin(id raft.ServerID) bool {
+// begin is false while that server is being told of an earlier commit: it hears of this one next.
+func (nu *nudger) begin(id raft.ServerID, at commitPoint) bool {
 	nu.mu.Lock()
 	defer nu.mu.Unlock()
-	if nu.busy[id] {
+	if _, busy := nu.busy[id]; busy {
+		nu.busy[id] = at
 		return false
 	}
-	nu.busy[id] = true
+	nu.busy[id] = commitPoint{}
 	return true
 }
 
-func (nu *nudger) send(id raft.ServerID, at commitPoint) {
-	defer func() {
-		nu.mu.Lock()
-		defer nu.mu.Unlock()
+// next is what to tell a server after an answer of its own; false: nothing.
+func (nu *nudger) next(id raft.ServerID, answered bool) (commitPoint, bool) {
+	nu.mu.Lock()
+	defer nu.mu.Unlock()
+	at := nu.busy[id]
+	if at == (commitPoint{}) || !answered {
 		delete(nu.busy, id)
-	}()
+		return at, false
+	}
+	nu.busy[id] = commitPoint{}
+	return at, true
+}
+
+// send tells a server of a commit, and of what is committed meanwhile. One that does not answer is left to raft.
+func (nu *nudger) send(id raft.ServerID, at commitPoint) {
+	for more := true; more; {
+		at, more = nu.next(id, nu.insist(id, at))
+	}
+}
+
+// insist tells a server of a commit until it knows, or there is no need any more. It is false if the server does not answer.
+func (nu *nudger) insist(id raft.ServerID, at commitPoint) (answered bool) {
 	t := nu.node.transport.rpc
 	own := t.EncodePeer(raft.ServerID(nu.node.id), t.LocalAddr())
-	request := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(nu.node.id), Addr: own},
-		Term:      at.term, PrevLogEntry: at.index, PrevLogTerm: at.term, LeaderCommitIndex: at.index,
+	for wait := nudgeAfter; ; wait *= 2 {
+		request := &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(nu.node.id), Addr: own},
+			Term:      at.term, PrevLogEntry: at.index, PrevLogTerm: at.term, LeaderCommitIndex: at.index,
+		}
+		var reply raft.AppendEntriesResponse
+		if t.AppendEntries(id, "", request, &reply) != nil {
+			return false
+		}
+		if reply.Success || reply.Term != at.term || wait > nudgeFor { // raft does the same soon, and judges the answer
+			return true
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-nu.node.closing:
+			timer.Stop()
+			return false
+		}
+		if nu.node.raft.LastIndex() > at.index {
+			return true
+		}
 	}
-	var reply raft.AppendEntriesResponse
-	_ = t.AppendEntries(id, "", request, &reply) // raft does the same soon, and judges its answer
 }

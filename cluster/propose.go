@@ -31,7 +31,8 @@ var errNotProposed = errors.New("not proposed")
 // errUnknown says that a call may have reached the log.
 var errUnknown = errors.New("outcome unknown")
 
-// errRefused says that the leader has no room for some of the proposals, which the answers name. None was proposed.
+// errRefused says that the leader has no room for some of the proposals, or may not propose them yet; the answers name them. None was
+// proposed.
 var errRefused = errors.New("refused")
 
 // pending is some proposals that wait together: one of a local caller, or a frame of a follower.
@@ -69,6 +70,9 @@ func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) 
 	defer func() { n.metrics.propose.Observe(time.Since(began).Seconds()) }()
 	if size := p.Command.Msgsize(); size > 2*maxCommandBytes {
 		return fsm.Answer{}, fleet.Errorf(fleet.TooLarge, "the command has about %d bytes; at most %d fit into one log entry", size, maxCommandBytes)
+	}
+	if refused := n.aboveLevel([]fsm.Proposal{p}); refused != nil {
+		return fsm.Answer{}, refused[0].Err
 	}
 	for {
 		to, err := n.awaitLeader(ctx, leaderWait)
@@ -176,12 +180,12 @@ func newProposer(n *Node) *proposer {
 	return &proposer{node: n, busy: newSlot(), wake: make(chan struct{}, 1)}
 }
 
-// enqueue hands proposals to the next entry, or fails them if this node does not lead or has no room for them.
+// enqueue hands proposals to the next entry, or fails them if this node does not lead, has no room for them, or may not propose them yet.
 func (pr *proposer) enqueue(w *pending) {
-	var refused []fsm.Answer
+	refused := pr.node.aboveLevel(w.proposals)
 	pr.mu.Lock()
 	open := pr.open
-	if open {
+	if open && refused == nil {
 		refused = pr.node.space.admit(w.proposals)
 	}
 	if open && refused == nil {
@@ -282,6 +286,9 @@ func (n *Node) commit(group []*pending) error {
 		return nil
 	}
 	n.metrics.batch.Observe(float64(len(e.Proposals)))
+	if c := n.prover.take(); c != nil { // last, so that nobody's place moves
+		e.Proposals = append(e.Proposals, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: c})
+	}
 	answers, err := n.replicate(&head, e)
 	if err == nil && change {
 		n.clock.changed()

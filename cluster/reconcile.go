@@ -35,6 +35,9 @@ func (m *membership) joined(id string, from greeter, removed bool) (granted bool
 	if removed {
 		return false, "this server id was removed from the cluster: wipe the data directory, then it joins as a new one"
 	}
+	if refused := m.tooOld(from); refused != "" {
+		return false, refused
+	}
 	if !m.leading.Load() {
 		return false, ""
 	}
@@ -110,7 +113,7 @@ func (m *membership) reconcile(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return m.raiseLevel(ctx, servers)
 }
 
 // settle makes a server of the configuration and its row agree, and promotes it when it has caught up.
@@ -188,7 +191,7 @@ func (m *membership) move(ctx context.Context, s raft.Server, now greeter) (bool
 func (m *membership) promote(ctx context.Context, s raft.Server) (bool, error) {
 	r, id := m.raft(), string(s.ID)
 	reply, err := m.transport.hello(ctx, string(s.Address), helloRequest{Op: opStatus})
-	up := err == nil && reply.ServerID == id && reply.Applied+promoteLag > r.LastIndex() &&
+	up := err == nil && reply.ServerID == id && m.tooOld(reply.greeter) == "" && reply.Applied+promoteLag > r.LastIndex() &&
 		reply.ContactMs >= 0 && reply.ContactMs < r.ReloadableConfig().HeartbeatTimeout.Milliseconds()
 	m.mu.Lock()
 	since, kept := m.promoted[id]
@@ -216,6 +219,9 @@ func (m *membership) add(ctx context.Context, row fsm.Server) (bool, error) {
 	reply, err := m.transport.hello(ctx, row.NodeAddr, helloRequest{Op: opWho})
 	if err != nil || reply.ServerID != row.ID || reply.ClusterID != m.dir.identity().ClusterID {
 		return false, nil
+	}
+	if why := m.tooOld(reply.greeter); why != "" {
+		return false, fmt.Errorf("server %s of node %q can't be let in: %s", row.ID, row.Name, why)
 	}
 	m.log.Info("a server joins", "node", row.Name, "server", row.ID)
 	return true, m.change(ctx, func(r *raft.Raft, index uint64) raft.IndexFuture {

@@ -142,6 +142,9 @@ func (n *Node) restoreHere(ctx context.Context, file *os.File, size int64, more 
 		}
 		return nil, err
 	}
+	if _, err := n.machine.Raise(backup, more, 0); err != nil { // it will be asked again; nothing has to stop for a refusal
+		return nil, err
+	}
 	q := &restoreRequest{file: file, size: size, backup: backup, more: more, done: make(chan struct{})}
 	select {
 	case n.restores <- q:

@@ -50,13 +50,24 @@ func (s *usableSnapshots) List() ([]*raft.SnapshotMeta, error) {
 	if err != nil {
 		return nil, err
 	}
-	var usable []*raft.SnapshotMeta
+	reach, err := s.log.LastIndex()
+	if err != nil {
+		return nil, err
+	}
+	var usable, unusable []*raft.SnapshotMeta
 	for _, meta := range all {
 		if err := s.check(meta); err != nil {
 			s.logger.Warn("skipping a snapshot", "id", meta.ID, "reason", err)
+			unusable = append(unusable, meta)
 			continue
 		}
 		usable = append(usable, meta)
+		reach = max(reach, meta.Index)
+	}
+	for _, meta := range unusable {
+		if meta.Index > reach {
+			return nil, fmt.Errorf("snapshot %s is damaged, and all else ends at entry %d before it: %s", meta.ID, reach, remedy)
+		}
 	}
 	switch {
 	case len(usable) > 0:

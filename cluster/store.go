@@ -40,7 +40,7 @@ func openChecked(cfg *Config, dog *watchdog) (Stores, error) {
 		return Stores{}, errors.Join(err, closeStores(inner))
 	}
 	snapshots := &usableSnapshots{SnapshotStore: inner.Snapshots, log: log.markedLog, logger: cfg.Logger, intact: map[string]bool{}}
-	if err := checkStores(log.markedLog, stable, snapshots); err != nil {
+	if err := checkStores(log.markedLog, stable, snapshots, cfg.MaxLevel); err != nil {
 		return Stores{}, errors.Join(err, closeStores(inner))
 	}
 	return Stores{
@@ -67,8 +67,9 @@ func closeStores(s Stores) error {
 // remedy is what a node that lost something can do: the others still have it.
 const remedy = "wipe this data directory; the node then joins its cluster again by itself"
 
-// checkStores refuses to start on stores that lost something. It reads what raft reads at its start, because raft panics there.
-func checkStores(log markedLog, stable raft.StableStore, snapshots raft.SnapshotStore) error {
+// checkStores refuses to start on stores that lost something, or whose log is above this level (0: whatever it holds). It reads what raft
+// reads at its start, because raft panics there.
+func checkStores(log markedLog, stable raft.StableStore, snapshots raft.SnapshotStore, level int) error {
 	last, err := log.LastIndex()
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func checkStores(log markedLog, stable raft.StableStore, snapshots raft.Snapshot
 	if last > 0 && last < from && log.IsMonotonic() {
 		return dropOldLog(log, last) // raft was about to, when the process died after it had received the snapshot
 	}
-	term, err := checkTail(log, from, last)
+	term, err := checkTail(log, from, last, level)
 	if err != nil {
 		return err
 	}
@@ -123,12 +124,16 @@ func dropOldLog(log markedLog, last uint64) error {
 	return log.DeleteRange(first, last)
 }
 
-// checkTail reads the entries after a snapshot, and returns the last one's term.
-func checkTail(log raft.LogStore, snapshot, last uint64) (term uint64, err error) {
+// checkTail reads the entries after a snapshot, and returns the last one's term. One that can't be applied is met here, and not when
+// this node votes already.
+func checkTail(log raft.LogStore, snapshot, last uint64, level int) (term uint64, err error) {
 	var entry raft.Log
 	for index := snapshot + 1; index <= last; index++ {
 		if err := log.GetLog(index, &entry); err != nil {
 			return 0, fmt.Errorf("reading entry %d of the log: %w: %s", index, err, remedy)
+		}
+		if err := knows(level, &entry); level > 0 && err != nil {
+			return 0, fmt.Errorf("reading entry %d of the log: %w: %s", index, err, newerRelease)
 		}
 		term = entry.Term
 	}

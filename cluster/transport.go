@@ -54,7 +54,8 @@ type transport struct {
 	cert        *tls.Certificate
 	onHello     func(peerID, peerCluster string, req helloRequest) helloReply
 	configured  func(raft.ServerID) raft.ServerAddress
-	greeted     map[string]string // server id → the address where it was last met
+	greeted     map[string]string     // server id → the address where it was last met
+	hellos      map[string]*helloLine // by address: kept for the next greeting
 	conns       map[net.Conn]struct{}
 	handshakes  int
 	handshaking map[string]int // by remote host
@@ -69,7 +70,7 @@ func newTransport(cfg *Config, dir *dataDir, log hclog.Logger) (*transport, erro
 	}
 	t := &transport{
 		cfg: cfg, dir: dir, log: log.Named("transport"), keys: keys, id: dir.identity().ServerID,
-		greeted: map[string]string{}, conns: map[net.Conn]struct{}{}, handshaking: map[string]int{},
+		greeted: map[string]string{}, hellos: map[string]*helloLine{}, conns: map[net.Conn]struct{}{}, handshaking: map[string]int{},
 	}
 	if t.cert, err = keys.certificate(peer{id: t.id}); err != nil {
 		return nil, err
@@ -166,6 +167,10 @@ func (t *transport) Close() error {
 	t.closed = true
 	open := t.conns
 	t.conns = nil
+	for _, l := range t.hellos {
+		l.close.Stop()
+	}
+	clear(t.hellos)
 	t.mu.Unlock()
 	err := t.listener.Close()
 	_ = t.rpc.Close()

@@ -186,6 +186,42 @@ func TestHelloNeedsNoCluster(t *testing.T) {
 	})
 }
 
+// Many greetings shake hands once; whoever starts anew at the same address is met as who it is now, at the first try.
+func TestHelloKeepsItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
+		open := func(tr *transport) int {
+			synctest.Wait()
+			tr.mu.Lock()
+			defer tr.mu.Unlock()
+			return len(tr.conns)
+		}
+		for range 3 * maxHandshakes {
+			reply, err := a.hello(t.Context(), "b:8401", helloRequest{Op: opStatus})
+			if err != nil || reply.ServerID != b.id {
+				t.Fatalf("got %+v, %v, want b", reply, err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		if got := open(b); got != 1 {
+			t.Errorf("after many greetings b has %d connections, want 1", got)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		next := portOf(t, n, "b", "s")
+		reply, err := a.hello(t.Context(), "b:8401", helloRequest{Op: opStatus})
+		if err != nil || reply.ServerID != next.id {
+			t.Errorf("after another node started there: got %+v, %v, want %s", reply, err, next.id)
+		}
+		time.Sleep(2 * helloIdle)
+		if a, b := open(a), open(next); a != 0 || b != 0 {
+			t.Errorf("nobody greets any more: %d and %d connections are still open", a, b)
+		}
+	})
+}
+
 func TestPreVoteStaysAlive(t *testing.T) {
 	if _, ok := portOf(t, NewMemoryNetwork(), "a", "s").raft().(raft.WithPreVote); !ok {
 		t.Error("raft's transport does not implement raft.WithPreVote: a node that comes back would depose a healthy leader")

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
@@ -20,7 +21,7 @@ import (
 
 // failingMeta fails to commit when it is told to, as a full disk does, or a process that dies.
 type failingMeta struct {
-	metadb.BoltMetaDB
+	*walMeta
 	failing bool
 }
 
@@ -28,7 +29,7 @@ func (m *failingMeta) CommitState(state types.PersistentState) error {
 	if m.failing {
 		return errors.New("no space left on device")
 	}
-	return m.BoltMetaDB.CommitState(state)
+	return m.walMeta.CommitState(state)
 }
 
 // leaveUnfinished makes a log whose last segment was sealed, and whose successor was never committed. It returns the last entry.
@@ -37,7 +38,11 @@ func leaveUnfinished(t *testing.T, cfg *Config) (last uint64) {
 	s := mustOpen(t, cfg)
 	mustStore(t, s, entries(1, 10, 1))
 	mustClose(t, s)
-	meta := &failingMeta{}
+	inner, err := openWALMeta(filepath.Join(cfg.DataDir, walDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := &failingMeta{walMeta: inner}
 	log, err := wal.Open(filepath.Join(cfg.DataDir, walDir),
 		wal.WithMetaStore(meta), wal.WithSegmentSize(cfg.SegmentBytes), wal.WithLogger(hclog.NewNullLogger()))
 	if err != nil {
@@ -61,15 +66,25 @@ func leaveUnfinished(t *testing.T, cfg *Config) (last uint64) {
 	return last
 }
 
+func repair(t *testing.T, dir string) (repaired bool, err error) {
+	t.Helper()
+	meta, err := openWALMeta(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer meta.Close()
+	return finishRotation(dir, meta, privateFS{walfs.New()})
+}
+
 // raft-wal alone could not append any more.
 func TestStoreFinishesARotation(t *testing.T) {
 	cfg := storeConfig(t.TempDir(), "wal")
 	last := leaveUnfinished(t, cfg)
 	dir := filepath.Join(cfg.DataDir, walDir)
-	if repaired, err := finishRotation(dir); err != nil || !repaired {
+	if repaired, err := repair(t, dir); err != nil || !repaired {
 		t.Fatalf("repair: got %v, %v, want true", repaired, err)
 	}
-	if repaired, err := finishRotation(dir); err != nil || repaired {
+	if repaired, err := repair(t, dir); err != nil || repaired {
 		t.Fatalf("repair of a sound log: got %v, %v, want false", repaired, err)
 	}
 	wantAppends(t, cfg, last)
@@ -86,7 +101,7 @@ func TestStoreGoesOnWithAnEmptySuccessor(t *testing.T) {
 	cfg := storeConfig(t.TempDir(), "wal")
 	last := leaveUnfinished(t, cfg)
 	dir := filepath.Join(cfg.DataDir, walDir)
-	if _, err := finishRotation(dir); err != nil {
+	if _, err := repair(t, dir); err != nil {
 		t.Fatal(err)
 	}
 	meta := &metadb.BoltMetaDB{}

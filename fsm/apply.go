@@ -18,6 +18,12 @@ type tx struct {
 	news    News
 	moved   []move // changes of stage that others have not been told of (composite.go)
 	changed int64  // documents changed by this entry so far
+
+	// What the entry has touched, for the sum (sum.go).
+	entry     uint64 // no other entry of this process has the number
+	products  []touched
+	jobs      []change[record]
+	factories []change[factory]
 }
 
 // mention puts a product into a list of News, which is short and sorted.
@@ -30,12 +36,13 @@ func mention(list *[]string, product string) {
 func (st *state) apply(index uint64, e *Entry) ([]Answer, News) {
 	st.index = max(st.index, index)
 	st.now = max(st.now, e.Stamp)
-	t := &tx{st: st}
+	t := &tx{st: st, entry: st.txn + 1}
 	answers := make([]Answer, len(e.Proposals))
 	for i := range e.Proposals {
 		answers[i] = t.answer(&e.Proposals[i])
 		answers[i].Index = index
 	}
+	t.sumUp()
 	return answers, t.news
 }
 
@@ -88,6 +95,7 @@ func (tx *tx) part() {
 func (tx *tx) enter(id string) {
 	if _, ok := tx.st.products.Get(id); ok {
 		tx.p = tx.st.writable(id)
+		tx.touch(tx.p, false)
 	} else {
 		tx.p = newProduct(id, tx.st.gen)
 	}
@@ -97,6 +105,7 @@ func (tx *tx) enter(id string) {
 func (tx *tx) found() {
 	if _, ok := tx.st.products.Get(tx.p.id); !ok {
 		tx.st.products.Set(tx.p.id, tx.p)
+		tx.touch(tx.p, true)
 	}
 }
 

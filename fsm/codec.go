@@ -47,6 +47,8 @@ var commands = []struct {
 	{21, func() Command { return new(Bootstrap) }},
 	{22, func() Command { return new(PutServer) }},
 	{23, func() Command { return new(RemoveServer) }},
+	{24, func() Command { return new(Level) }},
+	{25, func() Command { return new(Checkpoint) }},
 }
 
 // results numbers every result for ever: append, never reuse.
@@ -70,9 +72,9 @@ var results = []struct {
 	{14, func() Result { return new(Reaped) }},
 }
 
-// EncodeEntry is the bytes of a log entry: a format version, then the entry.
+// EncodeEntry is the bytes of a log entry: its level, then the entry.
 func EncodeEntry(e *Entry) ([]byte, error) {
-	b := append([]byte{FormatVersion}, e.Group[:]...)
+	b := append([]byte{byte(e.Level())}, e.Group[:]...)
 	b = binary.AppendVarint(b, int64(e.Stamp))
 	b = binary.AppendUvarint(b, uint64(len(e.Proposals)))
 	for i := range e.Proposals {
@@ -88,7 +90,7 @@ func EncodeEntry(e *Entry) ([]byte, error) {
 // build does not know, else ErrCorrupt.
 func DecodeEntry(b []byte) (*Entry, error) {
 	d := &reader{b: b}
-	d.version()
+	level := d.level()
 	e := &Entry{}
 	copy(e.Group[:], d.take(uint64(len(e.Group))))
 	e.Stamp = fleet.Time(d.varint())
@@ -98,7 +100,10 @@ func DecodeEntry(b []byte) (*Entry, error) {
 		d.proposal(&p)
 		e.Proposals = append(e.Proposals, p)
 	}
-	if d.end(); d.err != nil {
+	if d.end(); d.err == nil && e.Level() > level {
+		d.fail(fmt.Errorf("%w: level %d holds what is of level %d", ErrCorrupt, level, e.Level()))
+	}
+	if d.err != nil {
 		return nil, fmt.Errorf("decoding an entry: %w", d.err)
 	}
 	return e, nil
@@ -110,7 +115,11 @@ func AppendProposal(b []byte, p *Proposal) ([]byte, error) {
 	if !ok {
 		return b, fmt.Errorf("encoding a proposal: %T has no number", p.Command)
 	}
-	b = append(b, FormatVersion)
+	level := LevelOf(p.Command)
+	if level > MaxLevel {
+		return b, fmt.Errorf("encoding a proposal: %T is of level %d, this build knows %d", p.Command, level, MaxLevel)
+	}
+	b = append(b, byte(level))
 	b = appendText(appendText(appendText(b, p.Caller.Actor), p.Key), p.Request)
 	return appendDocument(binary.AppendUvarint(b, uint64(number)), p.Command)
 }
@@ -125,7 +134,7 @@ func DecodeProposal(b []byte) (*Proposal, []byte, error) {
 }
 
 func (d *reader) proposal(p *Proposal) {
-	d.version()
+	level := d.level()
 	p.Caller.Actor, p.Key, p.Request = d.text(), d.text(), d.text()
 	number := d.uvarint()
 	if d.err != nil {
@@ -134,7 +143,9 @@ func (d *reader) proposal(p *Proposal) {
 	for _, c := range commands {
 		if uint64(c.number) == number {
 			p.Command = c.new()
-			d.document(p.Command)
+			if d.document(p.Command); d.err == nil && LevelOf(p.Command) > level {
+				d.fail(fmt.Errorf("%w: level %d holds a command of level %d", ErrCorrupt, level, LevelOf(p.Command)))
+			}
 			return
 		}
 	}
@@ -160,7 +171,7 @@ func AppendAnswer(b []byte, a *Answer) ([]byte, error) {
 	if a.Replayed {
 		flags |= answerReplayed
 	}
-	b = binary.AppendUvarint(append(b, FormatVersion, flags), a.Index)
+	b = binary.AppendUvarint(append(b, firstLevel, flags), a.Index)
 	if a.Err != nil {
 		b = appendRefusal(b, a.Err)
 	}
@@ -173,7 +184,7 @@ func AppendAnswer(b []byte, a *Answer) ([]byte, error) {
 // DecodeAnswer reads one answer and returns what follows it.
 func DecodeAnswer(b []byte) (Answer, []byte, error) {
 	d, a := &reader{b: b}, Answer{}
-	d.version()
+	d.level()
 	flags := d.byte()
 	a.Index = d.uvarint()
 	a.Replayed = flags&answerReplayed != 0

@@ -100,9 +100,9 @@ func sampleEntry(t testing.TB) []byte {
 func TestDecodeTellsNewerFromDamaged(t *testing.T) {
 	good := sampleEntry(t)
 	newer := bytes.Clone(good)
-	newer[0] = FormatVersion + 1
-	unknown := append([]byte{FormatVersion}, make([]byte, 16)...)
-	unknown = append(unknown, 0, 1, FormatVersion, 0, 0, 0)
+	newer[0] = MaxLevel + 1
+	unknown := append([]byte{MaxLevel}, make([]byte, 16)...)
+	unknown = append(unknown, 0, 1, MaxLevel, 0, 0, 0)
 	unknown = binary.AppendUvarint(unknown, 9999)
 	for _, c := range []struct {
 		name string
@@ -128,7 +128,7 @@ func TestDecodeTellsNewerFromDamaged(t *testing.T) {
 
 // A header that promises much allocates nothing for it.
 func TestDecodeBoundsAllocation(t *testing.T) {
-	promise := []byte{FormatVersion, 0, 0, 0, 2} // a SubmitBatch
+	promise := []byte{MaxLevel, 0, 0, 0, 2} // a SubmitBatch
 	doc := []byte{0x81, 0xab}
 	doc = append(doc, "Submissions"...)
 	doc = append(doc, 0xdd, 0x7f, 0xff, 0xff, 0xff) // an array of 2³¹-1

@@ -195,6 +195,21 @@ type RemoveServer struct {
 	ID string
 }
 
+// Level raises the cluster's level, and never lowers it. Only the leader proposes it, once every member knows that level: to one
+// that does not, this entry is of a newer format. Answers *Done.
+type Level struct {
+	To int
+}
+
+// Checkpoint says what a majority of all voters had at a checkpoint: the state before the first entry of the machine's own
+// above Index had this Hash, made as Version says. It changes nothing: whoever applies it holds it against what it has
+// (Machine.Checkpoint). Only the leader proposes it. Answers *Done.
+type Checkpoint struct {
+	Index   uint64
+	Hash    uint64
+	Version uint64
+}
+
 // Server is one node of the cluster: raft's configuration has only its id and its address.
 type Server struct {
 	ID       string // raft's server id

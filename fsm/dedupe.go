@@ -25,13 +25,13 @@ var (
 
 // memory is what a product remembers.
 type memory struct {
-	next     uint64                         // number of the next answer
-	answers  btree.Map[string, *remembered] // by memoryKey
-	order    btree.Map[uint64, string]      // number → memoryKey, oldest first (derived)
-	byCaller *btree.BTreeG[edge]            // caller → number → memoryKey (derived)
-	shares   btree.Map[string, share]       // by caller (derived)
-	total    share                          // (derived)
-	bodies   btree.Map[string, *body]       // free-form texts by their SHA-256
+	next     uint64                      // number of the next answer
+	answers  summed[string, *remembered] // by memoryKey
+	order    btree.Map[uint64, string]   // number → memoryKey, oldest first (derived)
+	byCaller *btree.BTreeG[edge]         // caller → number → memoryKey (derived)
+	shares   btree.Map[string, share]    // by caller (derived)
+	total    share                       // (derived)
+	bodies   summed[string, *body]       // free-form texts by their SHA-256
 	swept    struct {
 		index uint64
 		count int
@@ -118,7 +118,7 @@ func (m *memory) index(r *remembered) {
 	m.total = m.total.plus(r.size, 1)
 	for _, hash := range r.bodies {
 		b, _ := m.bodies.Get(hash)
-		m.bodies.Set(hash, &body{b.text, b.users + 1})
+		m.bodies.Map.Set(hash, &body{b.text, b.users + 1}) // the text, which is summed, stays
 	}
 }
 
@@ -139,7 +139,7 @@ func (m *memory) drop(r *remembered) {
 		if b.users == 1 {
 			m.bodies.Delete(hash)
 		} else {
-			m.bodies.Set(hash, &body{b.text, b.users - 1})
+			m.bodies.Map.Set(hash, &body{b.text, b.users - 1})
 		}
 	}
 }

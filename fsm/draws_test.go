@@ -268,7 +268,7 @@ func (d *draws) command() Command {
 // clusters draws a command of the cluster's own.
 func (d *draws) clusters() Command {
 	id := one(d, "a", "b", "c")
-	switch d.pick(7) {
+	switch d.pick(9) {
 	case 0, 1:
 		r := fleet.TokenRequest{Roles: []fleet.Role{one(d, fleet.RoleReader, fleet.RoleSubmitter, fleet.RoleFactory, fleet.RoleFactory, fleet.RoleOperator, fleet.RoleAdmin)}, Products: []string{}}
 		if d.once(2) {
@@ -283,6 +283,10 @@ func (d *draws) clusters() Command {
 		return &RemoveServer{ID: id}
 	case 5:
 		return &Bootstrap{ClusterID: "cluster-" + one(d, "a", "a", "b")}
+	case 6:
+		return &Level{To: int(d.between(1, MaxLevel))}
+	case 7:
+		return &Checkpoint{Index: 1000, Hash: 1, Version: HashVersion}
 	}
 	return &Noop{}
 }

@@ -4,9 +4,6 @@ package fsm
 
 import "github.com/lysnrai/fleet"
 
-// FormatVersion is the version of the entry and snapshot formats that this build writes. A newer one is refused.
-const FormatVersion = 1
-
 // Entry is one log entry: what was waiting when the leader proposed it.
 type Entry struct {
 	// Group is random. A node that lost leadership finds by it whether its entry was committed.

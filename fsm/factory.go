@@ -23,10 +23,12 @@ func (c *Heartbeat) apply(tx *tx) (Result, error) {
 		}
 	} else {
 		tx.found()
-		tx.p.factories.Set(q.FactoryID, &factory{doc: &fleet.Factory{
+		f := &factory{doc: &fleet.Factory{
 			FactoryID: q.FactoryID, ProductID: tx.p.id, Version: tx.st.firstVersion(), Descriptor: "{}", Capabilities: []string{},
 			Health: fleet.HealthOK, SeatLimit: fleet.DefaultSeats, HeartbeatSeconds: fleet.DefaultHeartbeatSeconds,
-		}})
+		}}
+		tx.p.factories.Set(q.FactoryID, f)
+		note(&tx.factories, tx.p, nil, f)
 	}
 	f := tx.editFactory(q.FactoryID)
 	if !tx.st.admin(tx.caller) && !tx.st.owned(f) {
@@ -96,6 +98,7 @@ func (tx *tx) editFactory(id string) *factory {
 	doc.Version++
 	f.doc = &doc
 	tx.p.factories.Set(id, &f)
+	note(&tx.factories, tx.p, old, &f)
 	tx.changed++
 	return &f
 }

@@ -111,5 +111,5 @@ func (h *hasher) memory(m *memory) {
 	h.edges(m.byCaller)
 	scan(h, &m.shares, func(s share) { h.numbers(s.documents, s.bytes) })
 	h.numbers(m.total.documents, m.total.bytes)
-	scan(h, &m.bodies, func(b *body) { h.numbers(b.users) })
+	scan(h, &m.bodies.Map, func(b *body) { h.numbers(b.users) })
 }

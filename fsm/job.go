@@ -34,6 +34,7 @@ func (tx *tx) edit(id string) *record {
 	c := *r
 	c.txn, c.fresh = tx.txn, 0
 	tx.p.jobs.Set(id, &c)
+	note(&tx.jobs, tx.p, r, &c)
 	return &c
 }
 

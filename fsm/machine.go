@@ -11,8 +11,9 @@ import (
 
 // Machine is one replica of the state. Apply is called by one goroutine at a time; all else may be called at once.
 type Machine struct {
-	mu sync.RWMutex // guards st
-	st *state
+	mu          sync.RWMutex // guards what follows
+	st          *state
+	checkpoints []Checkpoint // the latest last (checkpoint.go)
 }
 
 // New is the state before the first entry.
@@ -23,6 +24,7 @@ func New() *Machine { return &Machine{st: newState()} }
 func (m *Machine) Apply(index uint64, e *Entry) (answers []Answer, news News) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.pass(index)
 	return m.st.apply(index, e)
 }
 
@@ -30,6 +32,7 @@ func (m *Machine) Apply(index uint64, e *Entry) (answers []Answer, news News) {
 func (m *Machine) Skip(index uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.pass(index)
 	m.st.index = max(m.st.index, index)
 }
 
@@ -78,7 +81,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	st.tally = m.st.tally
-	m.st = st
+	m.st, m.checkpoints = st, nil // another history may have brought it
 	return nil
 }
 

@@ -14,7 +14,7 @@ func TestNeedOf(t *testing.T) {
 		"LeaderChange": NeedsNothing, "Noop": NeedsNothing, "Bootstrap": NeedsNothing,
 		"Claim": NeedsHalf, "ClaimBatch": NeedsHalf, "Patch": NeedsHalf, "OperatorPatch": NeedsHalf, "Report": NeedsHalf, "Renew": NeedsHalf,
 		"Release": NeedsHalf, "Cancel": NeedsHalf, "Requeue": NeedsHalf, "Heartbeat": NeedsHalf, "CreateToken": NeedsHalf, "DeleteToken": NeedsHalf,
-		"Reap": NeedsHalf, "PutServer": NeedsHalf, "RemoveServer": NeedsHalf,
+		"Reap": NeedsHalf, "PutServer": NeedsHalf, "RemoveServer": NeedsHalf, "Checkpoint": NeedsHalf, "Level": NeedsHalf,
 	}
 	for _, row := range commands {
 		name := reflect.TypeOf(row.new()).Elem().Name()

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tinylib/msgp/msgp"
+
 	"github.com/lysnrai/fleet"
 )
 
@@ -18,6 +20,7 @@ func (c *PutProfile) apply(tx *tx) (Result, error) {
 	tx.found()
 	p := &fleet.Profile{Name: c.Name, ProductID: tx.p.id, Version: int64(len(versions)) + 1, Snapshot: c.Snapshot}
 	tx.p.profiles.Set(c.Name, append(slices.Clone(versions), p))
+	tx.p.sum += sumOf[msgp.Marshaler](recordProfile, p, appendDocument)
 	tx.changed++
 	return &fleet.ProfileResult{Created: true, Profile: p}, nil
 }

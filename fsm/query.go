@@ -33,8 +33,14 @@ func (v View) NextRetention() (fleet.Time, bool) {
 	return d.at, ok
 }
 
+// Level is the newest format that the cluster writes.
+func (v View) Level() int { return v.st.level }
+
 // ClusterID is the cluster's id, empty before Bootstrap was applied.
 func (v View) ClusterID() string { return v.st.clusterID }
+
+// Generation counts the backups and survivors from which the state was restored.
+func (v View) Generation() uint64 { return v.st.generation }
 
 // Servers lists all servers ever, the removed ones too, by id.
 func (v View) Servers() []Server {

@@ -22,6 +22,7 @@ const (
 
 // Backup is what a snapshot that was verified to its last byte says.
 type Backup struct {
+	Level      int
 	Generation uint64
 	Index      uint64
 	Now        fleet.Time
@@ -41,7 +42,7 @@ func ReadBackup(r io.Reader) (*Backup, error) {
 	case st.generation >= maxGeneration:
 		return nil, errInvalid("it has generation %d, the most is %d", st.generation, maxGeneration)
 	}
-	b := &Backup{Generation: st.generation, Index: st.index, Now: st.now}
+	b := &Backup{Level: st.level, Generation: st.generation, Index: st.index, Now: st.now}
 	st.products.Scan(func(_ string, p *product) bool { b.Jobs += p.jobs.Len(); return true })
 	st.tokens.Scan(func(_ string, t *token) bool { b.tokens = append(b.tokens, t.doc); return true })
 	return b, nil
@@ -55,6 +56,7 @@ type Raise struct {
 	now        fleet.Time
 
 	// What the cluster keeps.
+	level     int
 	clusterID string
 	servers   []*Server
 	revoked   []string
@@ -73,14 +75,18 @@ func (m *Machine) Raise(b *Backup, more uint64, now fleet.Time) (*Raise, error) 
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	st := m.st
+	if b.Level > st.level {
+		return nil, fleet.Errorf(fleet.InvalidSnapshot, "it is of level %d, this cluster is at level %d: first every node must run a release that knows level %d",
+			b.Level, st.level, b.Level)
+	}
 	generation := 1 + max(st.generation, b.Generation)
 	if more > maxGeneration || generation+more > maxGeneration {
 		return nil, fleet.InvalidField("raise", "this would be generation %d + %d, the most is %d", generation, more, maxGeneration)
 	}
 	generation += more
-	r := &Raise{Generation: generation, by: generation - b.Generation, index: st.index, now: now, clusterID: st.clusterID}
+	r := &Raise{Generation: generation, by: generation - b.Generation, index: st.index, now: now, level: st.level, clusterID: st.clusterID}
 	st.servers.Scan(func(_ string, s *Server) bool { r.servers = append(r.servers, s); return true })
-	st.revoked.Scan(func(id string, _ struct{}) bool { r.revoked = append(r.revoked, id); return true })
+	st.revoked.Scan(func(id string, _ revocation) bool { r.revoked = append(r.revoked, id); return true })
 	st.products.Scan(func(id string, p *product) bool { r.feeds = append(r.feeds, feedBase{id, p.nextEvent}); return true })
 	return r, nil
 }
@@ -96,12 +102,10 @@ func (r *Raise) Tokens(b *Backup) []*fleet.Token {
 	return tokens
 }
 
-// front is how a stream with a raise begins: a snapshot's header, and the raise's kind.
-var front = append([]byte(snapshotMagic), FormatVersion, byte(recordRaise))
-
-// IsRaised reports whether a stream that begins with these bytes is a backup with a raise in front.
+// IsRaised reports whether a stream that begins with these bytes is a backup with a raise in front: a snapshot's header of any
+// level, and the raise's kind.
 func IsRaised(head []byte) bool {
-	return len(head) >= len(front) && string(head[:len(front)]) == string(front)
+	return len(head) >= RaisedHead && string(head[:len(snapshotMagic)]) == snapshotMagic && head[RaisedHead-1] == byte(recordRaise)
 }
 
 // RaisedHead is how many bytes IsRaised needs.
@@ -113,15 +117,14 @@ func (r *Raise) Front() []byte {
 	payload = appendText(appendTime(payload, r.now), r.clusterID)
 	payload = binary.AppendUvarint(payload, uint64(len(r.servers)))
 	for _, s := range r.servers {
-		payload = appendServer(payload, s)
+		payload, _ = appendServer(payload, s) // never fails
 	}
 	payload = appendTexts(payload, r.revoked)
 	payload = binary.AppendUvarint(payload, uint64(len(r.feeds)))
 	for _, f := range r.feeds {
 		payload = binary.AppendUvarint(appendText(payload, f.product), f.next)
 	}
-	head := front[:len(front)-1]
-	return append(slices.Clone(head), seal(recordRaise, payload)...)
+	return append(append([]byte(snapshotMagic), byte(r.level)), seal(recordRaise, payload)...)
 }
 
 func (d *reader) raise() *Raise {
@@ -138,6 +141,7 @@ func (d *reader) raise() *Raise {
 
 // raise lifts a state that was just read, and that nobody else has seen yet.
 func (st *state) raise(r *Raise) {
+	st.level = max(st.level, r.level)
 	st.generation, st.index = r.Generation, max(st.index, r.index)
 	st.clusterID = r.clusterID
 	st.servers.Clear()
@@ -146,7 +150,7 @@ func (st *state) raise(r *Raise) {
 	}
 	for _, id := range r.revoked {
 		st.dropToken(id)
-		st.revoked.Set(id, struct{}{})
+		st.revoked.Set(id, revocation{})
 	}
 	for _, f := range r.feeds { // also of a product that the backup does not know: somebody may follow its feed
 		p := st.writable(f.product)
@@ -204,4 +208,22 @@ func (tx *tx) returnRestored(r *record) {
 	tx.record(r, fleet.EventLeaseExpired, data.num("leaseEpoch", int64(j.LeaseEpoch)).num("leaseLosses", j.LeaseLosses).end())
 	tx.backInLine(r, nil)
 	tx.settle()
+}
+
+// Refound plans the raise with which the machine's own state becomes that of a new cluster of one server: a cluster that lost its
+// quorum goes on from what one survivor has (docs/operations.md). The servers before count as removed.
+func (m *Machine) Refound(clusterID string, founder Server) (*Raise, error) {
+	own := &Backup{}
+	m.View(func(v View) { own.Generation, own.Now = v.st.generation, v.st.now })
+	r, err := m.Raise(own, 0, own.Now)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range r.servers {
+		removed := *s
+		removed.Removed = true
+		r.servers[i] = &removed
+	}
+	r.clusterID, r.servers = clusterID, append(r.servers, &founder)
+	return r, nil
 }

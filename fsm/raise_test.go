@@ -86,7 +86,7 @@ func TestRestoredBackupTurnsNothingBack(t *testing.T) {
 		if m.st.clusterID != before.clusterID || m.st.servers.Len() != before.servers.Len() {
 			t.Fatalf("the cluster did not keep what is about itself")
 		}
-		before.revoked.Scan(func(id string, _ struct{}) bool {
+		before.revoked.Scan(func(id string, _ revocation) bool {
 			if _, valid := m.st.tokens.Get(id); valid {
 				t.Fatalf("token %s was revoked, and is valid again", id)
 			}

@@ -24,16 +24,17 @@ func (d *reader) fail(err error) {
 	d.b = nil
 }
 
-// version reads the version of a format and refuses a newer one.
-func (d *reader) version() {
-	v := d.byte()
+// level reads the level of a format and refuses a newer one.
+func (d *reader) level() int {
+	level := int(d.byte())
 	switch {
 	case d.err != nil:
-	case v == 0:
-		d.fail(fmt.Errorf("%w: no format has version 0", ErrCorrupt))
-	case v > FormatVersion:
-		d.fail(fmt.Errorf("%w: it is version %d, this build knows %d", ErrFormat, v, FormatVersion))
+	case level < firstLevel:
+		d.fail(fmt.Errorf("%w: no format has level %d", ErrCorrupt, level))
+	case level > MaxLevel:
+		d.fail(fmt.Errorf("%w: it is of level %d, this build knows %d", ErrFormat, level, MaxLevel))
 	}
+	return level
 }
 
 // end refuses what follows the last field.

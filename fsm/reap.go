@@ -83,6 +83,7 @@ func (tx *tx) meet(d deadline) {
 		}
 		tx.setSilent(&f, 0)
 		tx.p.factories.Delete(d.id)
+		note(&tx.factories, tx.p, &f, nil)
 		tx.changed++
 	case dueToken:
 		tx.st.expireToken(d.id)
@@ -120,6 +121,7 @@ func (tx *tx) purge(id string) {
 	j := r.job
 	tx.unlink(r)
 	p.jobs.Delete(id)
+	note(&tx.jobs, p, r, nil)
 	p.bySeq.Delete(r.seq)
 	p.stages[j.Stage.Index()].Delete(r.seq)
 	p.children.Delete(edge{j.ParentID, r.seq, id}) // its own children keep theirs: parentId stays as a word

@@ -11,59 +11,48 @@ import (
 
 // state writes all tables that are not derived from others, in order of their keys.
 func (rw *recordWriter) state(st *state) {
-	rw.record(recordMeta, func(b []byte) ([]byte, error) {
-		b = binary.AppendUvarint(b, st.index)
-		b = appendTime(appendTime(b, st.now), st.leaderSince)
-		return binary.AppendUvarint(appendText(b, st.clusterID), st.generation), nil
-	})
-	st.servers.Scan(func(_ string, s *Server) bool {
-		rw.record(recordServer, func(b []byte) ([]byte, error) {
-			return appendServer(b, s), nil
-		})
-		return rw.err == nil
-	})
-	st.tokens.Scan(func(_ string, t *token) bool {
-		rw.record(recordToken, func(b []byte) ([]byte, error) { return appendDocument(appendText(b, t.hash), t.doc) })
-		return rw.err == nil
-	})
-	st.revoked.Scan(func(id string, _ struct{}) bool {
-		rw.record(recordRevoked, func(b []byte) ([]byte, error) { return appendText(b, id), nil })
-		return rw.err == nil
-	})
-	st.deadlines.Scan(func(d deadline) bool { rw.deadline(recordDeadline, d); return rw.err == nil })
-	st.ended.Scan(func(d deadline) bool { rw.deadline(recordEnded, d); return rw.err == nil })
+	rw.record(recordMeta, func(b []byte) ([]byte, error) { return appendMeta(binary.AppendUvarint(b, st.index), st) })
+	st.servers.Scan(func(_ string, s *Server) bool { put(rw, recordServer, s, appendServer); return rw.err == nil })
+	st.tokens.Scan(func(_ string, t *token) bool { put(rw, recordToken, t, appendToken); return rw.err == nil })
+	st.revoked.Scan(func(id string, _ revocation) bool { put(rw, recordRevoked, id, appendID); return rw.err == nil })
+	st.deadlines.Scan(func(d deadline) bool { put(rw, recordDeadline, d, appendDeadline); return rw.err == nil })
+	st.ended.Scan(func(d deadline) bool { put(rw, recordEnded, d, appendDeadline); return rw.err == nil })
 	st.products.Scan(func(_ string, p *product) bool { rw.product(p); return rw.err == nil })
 }
 
-func (rw *recordWriter) deadline(kind recordKind, d deadline) {
-	rw.record(kind, func(b []byte) ([]byte, error) {
-		b = append(appendTime(b, d.at), byte(d.kind))
-		return appendText(appendText(b, d.product), d.id), nil
-	})
+// put writes one record.
+func put[T any](rw *recordWriter, kind recordKind, v T, fill func(b []byte, v T) ([]byte, error)) {
+	rw.record(kind, func(b []byte) ([]byte, error) { return fill(b, v) })
+}
+
+// appendMeta appends what the state is beside its tables, but for the index.
+func appendMeta(b []byte, st *state) ([]byte, error) {
+	b = appendTime(appendTime(b, st.now), st.leaderSince)
+	return binary.AppendUvarint(appendText(b, st.clusterID), st.generation), nil
+}
+
+func appendToken(b []byte, t *token) ([]byte, error) {
+	return appendDocument(appendText(b, t.hash), t.doc)
+}
+
+func appendID(b []byte, id string) ([]byte, error) { return appendText(b, id), nil }
+
+func appendDeadline(b []byte, d deadline) ([]byte, error) {
+	b = append(appendTime(b, d.at), byte(d.kind))
+	return appendText(appendText(b, d.product), d.id), nil
 }
 
 func (rw *recordWriter) product(p *product) {
-	rw.record(recordProduct, func(b []byte) ([]byte, error) {
-		b = appendText(b, p.id)
-		for _, n := range []uint64{p.nextSeq, p.nextEvent, p.purged, p.memory.next} {
-			b = binary.AppendUvarint(b, n)
-		}
-		return b, nil
-	})
+	rw.record(recordProduct, func(b []byte) ([]byte, error) { return appendProduct(b, p), nil })
 	p.profiles.Scan(func(_ string, versions []*fleet.Profile) bool {
 		for _, v := range versions {
 			rw.document(recordProfile, v)
 		}
 		return rw.err == nil
 	})
-	p.factories.Scan(func(_ string, f *factory) bool {
-		rw.record(recordFactory, func(b []byte) ([]byte, error) { return appendDocument(appendText(b, f.owner), f.doc) })
-		return rw.err == nil
-	})
+	p.factories.Scan(func(_ string, f *factory) bool { put(rw, recordFactory, f, appendFactory); return rw.err == nil })
 	p.endings.Scan(func(minute int64, n *endings) bool {
-		rw.record(recordEndings, func(b []byte) ([]byte, error) {
-			return binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(b, minute), n.shipped), n.failed), nil
-		})
+		rw.record(recordEndings, func(b []byte) ([]byte, error) { return appendEndings(b, minute, n), nil })
 		return rw.err == nil
 	})
 	p.jobs.Scan(func(_ string, r *record) bool { rw.job(r); return rw.err == nil })
@@ -72,13 +61,32 @@ func (rw *recordWriter) product(p *product) {
 		return rw.err == nil
 	})
 	p.memory.answers.Scan(func(_ string, r *remembered) bool {
-		rw.record(recordRemembered, func(b []byte) ([]byte, error) {
-			b = appendTime(binary.AppendUvarint(b, r.n), r.at)
-			b = appendTexts(b, []string{r.caller, r.key, r.request, string(r.answer)})
-			return appendTexts(binary.AppendVarint(b, r.size.documents), r.bodies), nil
-		})
+		put(rw, recordRemembered, r, appendRemembered)
 		return rw.err == nil
 	})
+}
+
+// appendProduct appends what a product is beside its tables.
+func appendProduct(b []byte, p *product) []byte {
+	b = appendText(b, p.id)
+	for _, n := range []uint64{p.nextSeq, p.nextEvent, p.purged, p.memory.next} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func appendFactory(b []byte, f *factory) ([]byte, error) {
+	return appendDocument(appendText(b, f.owner), f.doc)
+}
+
+func appendEndings(b []byte, minute int64, n *endings) []byte {
+	return binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(b, minute), n.shipped), n.failed)
+}
+
+func appendRemembered(b []byte, r *remembered) ([]byte, error) {
+	b = appendTime(binary.AppendUvarint(b, r.n), r.at)
+	b = appendTexts(b, []string{r.caller, r.key, r.request, string(r.answer)})
+	return appendTexts(binary.AppendVarint(b, r.size.documents), r.bodies), nil
 }
 
 func (rw *recordWriter) job(r *record) {
@@ -90,24 +98,7 @@ func (rw *recordWriter) job(r *record) {
 		if b, err = appendDocument(b, r.lease); err != nil {
 			return b, err
 		}
-		b = append(binary.AppendUvarint(b, r.seq), r.content[:]...)
-		b = binary.AppendVarint(appendTexts(b, r.deps), int64(r.unmet))
-		b = appendBool(b, r.waiting != nil)
-		if r.waiting != nil {
-			b = appendText(appendTime(b, r.waiting.until), r.waiting.cause)
-		}
-		b = binary.AppendUvarint(binary.AppendVarint(append(b, r.key.tier), r.key.key), r.key.seq)
-		b = binary.AppendVarint(binary.AppendVarint(b, int64(r.totals.usd)), r.totals.tokens)
-		b = binary.AppendVarint(appendTime(b, r.totals.held), r.remarks)
-		b = appendBool(b, r.group != nil)
-		if g := r.group; g != nil {
-			for _, n := range g.stages {
-				b = binary.AppendVarint(b, n)
-			}
-			b = appendBool(appendBool(b, g.claimed), g.cancelled)
-			b = binary.AppendVarint(binary.AppendVarint(b, g.descendants), int64(g.depth))
-		}
-		return b, nil
+		return appendStanding(b, r), nil
 	})
 	for _, run := range r.runs {
 		rw.document(recordRun, run)
@@ -118,6 +109,28 @@ func (rw *recordWriter) job(r *record) {
 	for _, a := range r.artifacts {
 		rw.document(recordArtifact, a)
 	}
+}
+
+// appendStanding appends what a record of a job has beside its documents.
+func appendStanding(b []byte, r *record) []byte {
+	b = append(binary.AppendUvarint(b, r.seq), r.content[:]...)
+	b = binary.AppendVarint(appendTexts(b, r.deps), int64(r.unmet))
+	b = appendBool(b, r.waiting != nil)
+	if r.waiting != nil {
+		b = appendText(appendTime(b, r.waiting.until), r.waiting.cause)
+	}
+	b = binary.AppendUvarint(binary.AppendVarint(append(b, r.key.tier), r.key.key), r.key.seq)
+	b = binary.AppendVarint(binary.AppendVarint(b, int64(r.totals.usd)), r.totals.tokens)
+	b = binary.AppendVarint(appendTime(b, r.totals.held), r.remarks)
+	b = appendBool(b, r.group != nil)
+	if g := r.group; g != nil {
+		for _, n := range g.stages {
+			b = binary.AppendVarint(b, n)
+		}
+		b = appendBool(appendBool(b, g.claimed), g.cancelled)
+		b = binary.AppendVarint(binary.AppendVarint(b, g.descendants), int64(g.depth))
+	}
+	return b
 }
 
 func appendTime(b []byte, t fleet.Time) []byte { return binary.AppendVarint(b, int64(t)) }
@@ -161,7 +174,7 @@ func (l *loader) load(kind recordKind, d *reader) {
 		d.document(t.doc)
 		st.tokens.Set(t.doc.ID, t)
 	case recordRevoked:
-		st.revoked.Set(d.text(), struct{}{})
+		st.revoked.Set(d.text(), revocation{})
 	case recordDeadline:
 		st.deadlines.Set(d.deadline())
 	case recordEnded:
@@ -171,8 +184,8 @@ func (l *loader) load(kind recordKind, d *reader) {
 	}
 }
 
-func appendServer(b []byte, s *Server) []byte {
-	return appendBool(appendTexts(b, []string{s.ID, s.Name, s.HTTPAddr, s.NodeAddr, s.Version}), s.Removed)
+func appendServer(b []byte, s *Server) ([]byte, error) {
+	return appendBool(appendTexts(b, []string{s.ID, s.Name, s.HTTPAddr, s.NodeAddr, s.Version}), s.Removed), nil
 }
 
 func (d *reader) server() *Server {

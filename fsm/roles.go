@@ -27,6 +27,8 @@ func (c *Noop) role() fleet.Role          { return "" }
 func (c *Bootstrap) role() fleet.Role     { return "" }
 func (c *PutServer) role() fleet.Role     { return "" }
 func (c *RemoveServer) role() fleet.Role  { return "" }
+func (c *Level) role() fleet.Role         { return "" }
+func (c *Checkpoint) role() fleet.Role    { return "" }
 
 func holderOrOperator(epoch *uint64) fleet.Role {
 	if epoch != nil {
@@ -58,3 +60,5 @@ func (c *Noop) product() string          { return "" }
 func (c *Bootstrap) product() string     { return "" }
 func (c *PutServer) product() string     { return "" }
 func (c *RemoveServer) product() string  { return "" }
+func (c *Level) product() string         { return "" }
+func (c *Checkpoint) product() string    { return "" }

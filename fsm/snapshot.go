@@ -2,7 +2,7 @@ package fsm
 
 // This file turns the state into a stream of records and back.
 //
-// The stream is a header (magic, format version), records (kind, length, payload, CRC-32C of all three) and an end
+// The stream is a header (magic, level), records (kind, length, payload, CRC-32C of all three) and an end
 // record with their count and the SHA-256 of all before it. What is derived from other tables is not in it: rebuild.go.
 
 import (
@@ -65,7 +65,7 @@ type recordWriter struct {
 
 func writeSnapshot(w io.Writer, st *state) (int64, error) {
 	rw := &recordWriter{w: bufio.NewWriterSize(w, 1<<16), sum: sha256.New()}
-	rw.write(append([]byte(snapshotMagic), FormatVersion))
+	rw.write(append([]byte(snapshotMagic), byte(st.level)))
 	rw.state(st)
 	rw.record(recordEnd, func(b []byte) ([]byte, error) {
 		return rw.sum.Sum(binary.AppendUvarint(b, rw.count)), nil
@@ -133,13 +133,17 @@ func readSnapshot(r io.Reader) (*state, error) {
 	if err == nil && raise != nil {
 		st.raise(raise)
 	}
+	if err == nil {
+		st.count()
+	}
 	return st, err
 }
 
 // readStream reads a stream as it was written, and what stands in front of it.
 func readStream(r io.Reader) (*state, *Raise, error) {
 	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
-	if err := rr.header(); err != nil {
+	level, err := rr.header()
+	if err != nil {
 		return nil, nil, err
 	}
 	var raise *Raise
@@ -160,11 +164,12 @@ func readStream(r io.Reader) (*state, *Raise, error) {
 		}
 		if kind == recordRaise && rr.count == 0 && raise == nil {
 			raise = d.raise()
+			raise.level = level
 			if d.end(); d.err != nil {
 				return nil, nil, errInvalid("what is in front of it: %v", d.err)
 			}
 			rr.sum.Reset()
-			if err := rr.header(); err != nil {
+			if level, err = rr.header(); err != nil {
 				return nil, nil, err
 			}
 			continue
@@ -178,6 +183,7 @@ func readStream(r io.Reader) (*state, *Raise, error) {
 	if _, err := rr.r.ReadByte(); !errors.Is(err, io.EOF) {
 		return nil, nil, errInvalid("something follows its end")
 	}
+	l.st.level = level
 	if err := l.st.rebuild(); err != nil {
 		return nil, nil, errInvalid("%v", err)
 	}
@@ -192,16 +198,21 @@ type recordReader struct {
 	count uint64
 }
 
-func (rr *recordReader) header() error {
+// header reads the level of what follows.
+func (rr *recordReader) header() (level int, err error) {
 	head := make([]byte, len(snapshotMagic)+1)
 	if _, err := io.ReadFull(rr.r, head); err != nil || string(head[:len(snapshotMagic)]) != snapshotMagic {
-		return errInvalid("it is no snapshot of a fleet")
+		return 0, errInvalid("it is no snapshot of a fleet")
 	}
 	rr.sum.Write(head)
-	if v := head[len(snapshotMagic)]; v != FormatVersion {
-		return errInvalid("it has format %d, this build reads %d", v, FormatVersion)
+	level = int(head[len(snapshotMagic)])
+	switch {
+	case level < firstLevel:
+		return 0, errInvalid("no format has level %d", level)
+	case level > MaxLevel:
+		return 0, fmt.Errorf("%w: %w", errInvalid("it is of level %d, this build knows %d", level, MaxLevel), ErrFormat)
 	}
-	return nil
+	return level, nil
 }
 
 // next reads one record. Its payload is good until the next call. Memory grows with what is there, not with what a length promises.

@@ -103,7 +103,7 @@ func TestSnapshotRefusesDamage(t *testing.T) {
 		reject(fmt.Sprintf("bit %d of byte %d flipped", i%8, i), bad)
 	}
 	newer := bytes.Clone(file)
-	newer[len(snapshotMagic)] = FormatVersion + 1
+	newer[len(snapshotMagic)] = MaxLevel + 1
 	refused("a newer format", newer)
 	refused("a byte too many", append(bytes.Clone(file), 0))
 	refused("nothing", nil)

@@ -21,16 +21,19 @@ type state struct {
 	leaderSince fleet.Time
 	txn         uint64 // numbers the commands since the start of the process, for copies on write; not part of a snapshot
 
+	level      int    // the newest format that may be written (level.go)
 	generation uint64 // counts the backups that were restored; epochs of a later one are above those of all before (raise.go)
 	clusterID  string
-	servers    btree.Map[string, *Server]  // by server id, the removed ones too
-	tokens     btree.Map[string, *token]   // valid tokens by id
-	hashes     btree.Map[string, string]   // SHA-256 of the secret → token id (derived)
-	revoked    btree.Map[string, struct{}] // ids of tokens that were deleted or expired
+	servers    summed[string, *Server]    // by server id, the removed ones too
+	tokens     summed[string, *token]     // valid tokens by id
+	hashes     btree.Map[string, string]  // SHA-256 of the secret → token id (derived)
+	revoked    summed[string, revocation] // ids of tokens that were deleted or expired
 	products   btree.Map[string, *product]
 
-	deadlines *btree.BTreeG[deadline] // all that the reaper works off, but retention
-	ended     *btree.BTreeG[deadline] // terminal jobs by the time they ended
+	deadlines schedule // all that the reaper works off, but retention
+	ended     schedule // terminal jobs by the time they ended
+
+	sum uint64 // of the hashes of all products (derived; sum.go)
 
 	tally *tally // not part of a snapshot
 }
@@ -56,8 +59,11 @@ type product struct {
 	feed       btree.Map[uint64, *fleet.Event]              // events by feed index
 	factories  btree.Map[string, *factory]                  // by factory id
 	profiles   btree.Map[string, []*fleet.Profile]          // by name, versions 1, 2, …
-	endings    btree.Map[int64, *endings]                   // by minute of FSM time, the last two hours
+	endings    summed[int64, *endings]                      // by minute of FSM time, the last two hours
 	memory     *memory                                      // remembered outcomes of keyed calls (dedupe.go)
+
+	sum   uint64 // of the hashes of jobs, factories and profiles (derived; sum.go)
+	entry uint64 // the latest that touched it, see tx; not part of a snapshot
 }
 
 // record is a job with all that hangs on it.
@@ -166,6 +172,9 @@ type token struct {
 	hash string
 }
 
+// revocation is all that is kept of a token beside its id.
+type revocation struct{}
+
 // endings counts the jobs that ended in one minute.
 type endings struct{ shipped, failed int64 }
 
@@ -227,7 +236,7 @@ func tree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
 }
 
 func newState() *state {
-	return &state{deadlines: tree(lessDeadline), ended: tree(lessDeadline), tally: newTally()}
+	return &state{level: firstLevel, deadlines: newSchedule(recordDeadline), ended: newSchedule(recordEnded), tally: newTally()}
 }
 
 func newProduct(id string, gen uint64) *product {

@@ -211,6 +211,7 @@ func (tx *tx) create(w *wanted) {
 	r.lease = &fleet.Lease{JobID: w.id, ProductID: p.id, Version: 1, Status: fleet.LeaseReleased}
 	tx.changed += 2
 	p.jobs.Set(w.id, r)
+	note(&tx.jobs, p, nil, r)
 	p.bySeq.Set(r.seq, w.id)
 	if key := w.sub.IdempotencyKey; key != "" {
 		p.byKey.Set(key, w.id)

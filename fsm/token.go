@@ -58,7 +58,7 @@ func (st *state) dropToken(id string) {
 		return
 	}
 	st.hashes.Delete(t.hash)
-	st.revoked.Set(id, struct{}{})
+	st.revoked.Set(id, revocation{})
 	if t.doc.ExpiresAt != 0 {
 		st.deadlines.Delete(deadline{t.doc.ExpiresAt, dueToken, "", id})
 	}

@@ -27,6 +27,7 @@ type Cluster struct {
 	network *cluster.MemoryNetwork    // nil over real sockets
 	roster  atomic.Pointer[[]*member] // never changed in place: some methods are for any goroutine
 	ids     int                       // job ids given out
+	adjust  []func(*cluster.Config)   // what is unlike the default, for nodes that come later too
 }
 
 // members are the nodes, those that are down too.
@@ -44,20 +45,49 @@ type member struct {
 	server *http.Server
 	gate   *gate
 	disk   *disk
+	clock  *clock
 }
 
 // up reports whether the node runs and is not paused.
-func (m *member) up() bool { return m.node.Load() != nil && m.gate.is(open) }
+func (m *member) up() bool { return m.node.Load() != nil && m.gate.is(open) && !m.ended() }
 
-// Start starts n nodes in memory and waits until they have a leader. The test's end stops them.
-func Start(t testing.TB, n int) *Cluster {
+// Start starts n nodes in memory and waits until they have a leader. The test's end stops them. What is adjusted in a node's
+// configuration holds for nodes that are added later too.
+func Start(t testing.TB, n int, adjust ...func(*cluster.Config)) *Cluster {
 	t.Helper()
-	c := &Cluster{network: cluster.NewMemoryNetwork()}
+	c := New(t, n, adjust...)
+	c.run(t)
+	return c
+}
+
+// New makes n nodes in memory that are all down, with empty disks: Restart starts one. They expect each other to form a cluster.
+func New(t testing.TB, n int, adjust ...func(*cluster.Config)) *Cluster {
+	t.Helper()
+	c := &Cluster{network: cluster.NewMemoryNetwork(), adjust: adjust}
+	c.make(t, n)
+	return c
+}
+
+// make adds nodes that know of each other, and cleans up after them.
+func (c *Cluster) make(t testing.TB, n int) {
+	t.Helper()
 	for range n {
 		c.add(t, n)
 	}
-	c.run(t)
-	return c
+	join := c.join()
+	for _, m := range c.members() {
+		m.config.Join = join
+	}
+	t.Cleanup(func() {
+		for i, m := range c.members() {
+			if m.node.Load() != nil {
+				c.Kill(t, i)
+			}
+		}
+		if virtual() {
+			time.Sleep(patience) // gossip's last probes end by their own timers, and a bubble must not end before them
+		}
+	})
 }
 
 // StartReal starts n nodes over loopback sockets and disks in a temporary directory, and waits until they have a leader.
@@ -65,9 +95,7 @@ func Start(t testing.TB, n int) *Cluster {
 func StartReal(t testing.TB, n int) *Cluster {
 	t.Helper()
 	c := &Cluster{}
-	for range n {
-		c.add(t, n)
-	}
+	c.make(t, n)
 	c.run(t)
 	return c
 }
@@ -76,15 +104,19 @@ func StartReal(t testing.TB, n int) *Cluster {
 func (c *Cluster) add(t testing.TB, expect int) *member {
 	t.Helper()
 	name := fmt.Sprintf("n%d", len(c.members())+1)
-	m := &member{disk: newDisk(), config: cluster.Config{
+	m := &member{disk: newDisk(), clock: &clock{}, config: cluster.Config{
 		Name: name, NodeAddr: name + ":8401", GossipAddr: name + ":8402", HTTPAddr: name + ":8400",
 		BootstrapExpect: expect, Secret: []byte(Token), Timing: cluster.TimingLocal, SegmentBytes: 1 << 20, Version: "test",
 	}}
+	m.config.Clock = m.clock
 	if c.network == nil {
 		m.config.NodeAddr, m.config.GossipAddr, m.config.HTTPAddr = freeAddr(t), freeAddr(t), freeAddr(t)
 	}
 	if testing.Verbose() {
 		m.config.Logger = hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Info, Output: logWriter{t}})
+	}
+	for _, adjust := range c.adjust {
+		adjust(&m.config)
 	}
 	all := append(slices.Clone(c.members()), m)
 	c.roster.Store(&all)
@@ -95,8 +127,14 @@ func (c *Cluster) add(t testing.TB, expect int) *member {
 // wipe gives a node that is down an empty disk.
 func (c *Cluster) wipe(t testing.TB, m *member) {
 	m.config.DataDir = filepath.Join(t.TempDir(), m.config.Name)
-	if c.network != nil {
-		m.config.Storage, m.config.Disk = cluster.NewMemoryStorage(), m.disk
+	if c.network == nil {
+		return
+	}
+	m.config.Disk = m.disk
+	if disk := m.sim(); disk != nil {
+		_ = disk.Discard(&m.config) // never fails
+	} else {
+		m.config.Storage = cluster.NewMemoryStorage()
 	}
 }
 
@@ -110,21 +148,9 @@ func (c *Cluster) join() (addrs []string) {
 
 func (c *Cluster) run(t testing.TB) {
 	t.Helper()
-	join := c.join()
-	for i, m := range c.members() {
-		m.config.Join = join
+	for i := range c.members() {
 		c.Restart(t, i)
 	}
-	t.Cleanup(func() {
-		for i, m := range c.members() {
-			if m.node.Load() != nil {
-				c.Kill(t, i)
-			}
-		}
-		if virtual() {
-			time.Sleep(patience) // gossip's last probes end by their own timers, and a bubble must not end before them
-		}
-	})
 	c.Leader(t)
 	c.Ready(t)
 }
@@ -177,6 +203,10 @@ func (c *Cluster) Kill(t testing.TB, i int) {
 	}
 	m.gate.set(gone)
 	_ = m.server.Close()
+	if disk := m.sim(); disk != nil { // first: a process that is killed writes nothing more
+		disk.Detach()
+		defer disk.Release()
+	}
 	node.Kill()
 }
 
@@ -203,6 +233,14 @@ func (c *Cluster) Shutdown(t testing.TB, i int) {
 // Restart starts the i-th node, which is down, with what is on its disk.
 func (c *Cluster) Restart(t testing.TB, i int) {
 	t.Helper()
+	if err := c.TryRestart(t, i); err != nil {
+		t.Fatalf("starting %s: %v", c.members()[i].config.Name, err)
+	}
+}
+
+// TryRestart is Restart of a node that may refuse to start: it is down then.
+func (c *Cluster) TryRestart(t testing.TB, i int) error {
+	t.Helper()
 	m := c.members()[i]
 	if m.node.Load() != nil {
 		t.Fatalf("node %s is up already", m.config.Name)
@@ -212,10 +250,11 @@ func (c *Cluster) Restart(t testing.TB, i int) {
 	config.Network = gatedNetwork{c.host(m.config.Name), m.gate}
 	node, err := cluster.Start(config)
 	if err != nil {
-		t.Fatalf("starting %s: %v", m.config.Name, err)
+		return err
 	}
 	m.node.Store(node)
 	c.serve(t, m)
+	return nil
 }
 
 // host is the network as a node sees it.
@@ -234,6 +273,9 @@ func (c *Cluster) Wipe(t testing.TB, i int) {
 	}
 	c.wipe(t, c.members()[i])
 }
+
+// DataDir is where the i-th node keeps what is on disk. Over real sockets that is everything.
+func (c *Cluster) DataDir(i int) string { return c.members()[i].config.DataDir }
 
 // Add starts one more node, which joins the cluster, and returns its number.
 func (c *Cluster) Add(t testing.TB) int {
@@ -283,24 +325,32 @@ func (c *Cluster) Until(t testing.TB, what string, condition func() bool) {
 func (c *Cluster) Converged(t testing.TB) {
 	t.Helper()
 	c.Until(t, "all nodes hold the same state", func() bool {
-		var index uint64
-		var hash [32]byte
-		first := true
+		var up []*cluster.Node
 		for _, m := range c.members() {
-			if !m.up() {
-				continue
+			if m.up() {
+				up = append(up, m.node.Load())
 			}
-			var i uint64
-			m.node.Load().View(func(v fsm.View) { i = v.Index() })
-			h := m.node.Load().StateHash()
-			if !first && (i != index || h != hash) {
-				return false
+		}
+		for _, what := range []func(a, b *cluster.Node) bool{sameIndex, sameHash} { // a hash takes its time
+			for _, n := range up {
+				if !what(up[0], n) {
+					return false
+				}
 			}
-			index, hash, first = i, h, false
 		}
 		return true
 	})
 }
+
+func sameIndex(a, b *cluster.Node) bool {
+	var of [2]uint64
+	for i, n := range []*cluster.Node{a, b} {
+		n.View(func(v fsm.View) { of[i] = v.Index() })
+	}
+	return of[0] == of[1]
+}
+
+func sameHash(a, b *cluster.Node) bool { return a == b || a.StateHash() == b.StateHash() }
 
 func freeAddr(t testing.TB) string {
 	t.Helper()

@@ -19,17 +19,20 @@ import (
 
 // writers submit jobs by all nodes, one after the other each, and remember what they were told.
 type writers struct {
-	c    *testcluster.Cluster
-	stop chan struct{}
-	wait sync.WaitGroup
+	c     *testcluster.Cluster
+	every time.Duration
+	stop  chan struct{}
+	wait  sync.WaitGroup
 
 	mu      sync.Mutex       // guards told
 	told    map[string]error // by job id: nil is acknowledged
 	longest time.Duration
 }
 
-func write(c *testcluster.Cluster, n int) *writers {
-	w := &writers{c: c, stop: make(chan struct{}), told: map[string]error{}}
+func write(c *testcluster.Cluster, n int) *writers { return writeEvery(5*time.Millisecond, c, n) }
+
+func writeEvery(every time.Duration, c *testcluster.Cluster, n int) *writers {
+	w := &writers{c: c, every: every, stop: make(chan struct{}), told: map[string]error{}}
 	for i := range n {
 		w.wait.Go(func() { w.run(i) })
 	}
@@ -41,7 +44,7 @@ func (w *writers) run(writer int) {
 		select {
 		case <-w.stop:
 			return
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(w.every):
 		}
 		node := w.c.Node((writer + k) % w.c.Size())
 		if node == nil || isClosed(node.Draining()) {

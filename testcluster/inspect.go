@@ -10,6 +10,13 @@ import (
 
 // Log is the log on the i-th node's disk, also while the node is down. Only in memory; only to be read.
 func (c *Cluster) Log(i int) raft.LogStore {
+	if disk := c.Disk(i); disk != nil {
+		log, err := disk.Log()
+		if err != nil {
+			panic(err) // it was opened before
+		}
+		return log
+	}
 	config := c.members()[i].config
 	stores, err := config.Storage.Open(&config)
 	if err != nil {

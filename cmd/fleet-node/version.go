@@ -8,21 +8,25 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lysnrai/fleet/fsm"
 )
 
-// build is what this binary is. API is the surface's version, the formats are those it writes.
+// build is what this binary is. API is the surface's version. Level is the newest that it knows, and writes once every node of its
+// cluster knows it (docs/operations.md, Upgrading); the formats are those of the files around what has a level.
 type build struct {
 	Version        string `json:"version"`
 	Commit         string `json:"commit"`
 	Built          string `json:"built"`
 	Go             string `json:"go"`
 	API            int    `json:"api"`
+	Level          int    `json:"level"`
 	LogFormat      int    `json:"logFormat"`
 	SnapshotFormat int    `json:"snapshotFormat"`
 }
 
 func thisBuild() build {
-	b := build{Version: version, Go: runtime.Version(), API: 1, LogFormat: 1, SnapshotFormat: 1}
+	b := build{Version: version, Go: runtime.Version(), API: 1, Level: fsm.MaxLevel, LogFormat: 1, SnapshotFormat: 1}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {
@@ -53,8 +57,8 @@ func newVersion() *cobra.Command {
 			if _, err := fmt.Fprintln(out, b.Version); err != nil || o.quiet {
 				return err
 			}
-			_, err := fmt.Fprintf(out, "%s %s/%s, commit %s, built %s, API %d, log format %d, snapshot format %d\n",
-				b.Go, runtime.GOOS, runtime.GOARCH, orDash(b.Commit), orDash(b.Built), b.API, b.LogFormat, b.SnapshotFormat)
+			_, err := fmt.Fprintf(out, "%s %s/%s, commit %s, built %s, API %d, level %d, log format %d, snapshot format %d\n",
+				b.Go, runtime.GOOS, runtime.GOARCH, orDash(b.Commit), orDash(b.Built), b.API, b.Level, b.LogFormat, b.SnapshotFormat)
 			return err
 		},
 	}

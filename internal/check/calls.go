@@ -39,7 +39,8 @@ func (h *History) translate(product string) *translation {
 	return t
 }
 
-// learn takes from an answered submit which job its key names, and which jobs belong to a composite.
+// learn takes from a submit that happened which job its key names, and which jobs belong to a composite. Of one whose answer
+// was lost the log says so: others are told of its job.
 func (t *translation) learn(o *Operation) {
 	note := func(s *fleet.Submission, id string) {
 		if s.IdempotencyKey != "" {
@@ -49,13 +50,17 @@ func (t *translation) learn(o *Operation) {
 			t.family[id] = true
 		}
 	}
+	answer := o.Answer
+	if o.Unknown {
+		answer = o.logged
+	}
 	switch c := o.Proposal.Command.(type) {
 	case *fsm.Submit:
-		if r, ok := o.Answer.Result.(*fleet.SubmitResult); ok && c.ProductID == t.product {
+		if r, ok := answer.Result.(*fleet.SubmitResult); ok && c.ProductID == t.product {
 			note(&c.Submission, r.Job.ID)
 		}
 	case *fsm.SubmitBatch:
-		if r, ok := o.Answer.Result.(*fleet.SubmitResults); ok && c.ProductID == t.product {
+		if r, ok := answer.Result.(*fleet.SubmitResults); ok && c.ProductID == t.product {
 			for i := range r.Results {
 				note(&c.Submissions[i], r.Results[i].Job.ID)
 			}

@@ -39,6 +39,7 @@ type Operation struct {
 	last    int64 // the call of the last try
 	unsure  bool  // an earlier try may have happened
 	repeats []fsm.Answer
+	logged  fsm.Answer // what the log answers to one that is unknown
 }
 
 // sight is an event and when it was first seen.
@@ -133,11 +134,12 @@ func (h *History) Operations() []*Operation {
 	return slices.SortedStableFunc(slices.Values(h.ops), func(a, b *Operation) int { return int(a.Call - b.Call) })
 }
 
-// Counts says how many calls there are, how many of them are unknown, and how many promised to have done nothing.
+// Counts says how many calls there are, of how many writes it is unknown whether they happened, and how many calls promised to
+// have done nothing. A read that was given up is no such unknown: it does nothing.
 func (h *History) Counts() (all, unknown, nothing int) {
 	for _, o := range h.Operations() {
 		all++
-		if o.Unknown {
+		if o.Unknown && o.Proposal.Command != nil {
 			unknown++
 		}
 		if o.NoEffect {

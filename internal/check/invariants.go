@@ -337,19 +337,26 @@ func patience() Judge {
 	}
 }
 
-// every is how many steps lie between two looks at the whole state: each costs a pass over it.
-const every = 16
+// rarely says which steps get a look at the whole state, which costs a pass over it: every n-th at first, then fewer, so that
+// all looks together cost as much as a fixed number of passes and a long log is judged at the speed of a short one.
+func rarely(n int) func() bool {
+	seen, next, gap := 0, n, float64(n)
+	return func() bool {
+		if seen++; seen < next {
+			return false
+		}
+		gap *= 1.04
+		next += int(gap)
+		return true
+	}
+}
 
-// refused is I9: a refusal changes nothing but the machine's time and index, which a Noop moves as well. It looks at every
-// fourth refusal.
+// refused is I9: a refusal changes nothing but the machine's time and index, which a Noop moves as well.
 func refused() Judge {
-	refusals := 0
+	due := rarely(4)
 	return func(s Step) func(fsm.View, *fsm.Answer) error {
 		return func(_ fsm.View, a *fsm.Answer) error {
-			if a.Err == nil {
-				return nil
-			}
-			if refusals++; refusals%4 != 0 {
+			if a.Err == nil || !due() {
 				return nil
 			}
 			other, err := thaw(s.Frozen)
@@ -367,14 +374,10 @@ func refused() Judge {
 
 // sound is what State says of the step's product, now and then.
 func sound() Judge {
-	steps := 0
+	due := rarely(4)
 	return func(s Step) func(fsm.View, *fsm.Answer) error {
-		if steps++; steps%every != every/2 {
-			return nil
-		}
-		c, ok := s.Proposal.Command.(*fsm.Claim)
-		if !ok {
-			steps-- // the next claim, then: it names a product
+		c, ok := s.Proposal.Command.(*fsm.Claim) // it names a product
+		if !ok || !due() {
 			return nil
 		}
 		return func(v fsm.View, _ *fsm.Answer) error { return State(v, c.ProductID) }

@@ -31,8 +31,8 @@ type occurrence struct {
 	answer fsm.Answer
 }
 
-// rebirth is after how many proposals the machine that judges is replaced by one restored from its snapshot.
-const rebirth = 61
+// rebirth is after how many proposals the machine that judges is replaced by one restored from its snapshot, at first.
+const rebirth = 29
 
 // Replay applies the log twice. Once as it is, and what clients were told of a state is read there. Once with each
 // proposal alone, every step judged by the invariants, and from time to time through a snapshot. Both must come to the
@@ -45,7 +45,7 @@ func (l *Log) Replay(h *History, judges ...Judge) (*Replay, error) {
 			asked[o.Answer.Index] = append(asked[o.Answer.Index], o)
 		}
 	}
-	single, steps := fsm.New(), uint64(0)
+	single, steps, dies := fsm.New(), uint64(0), rarely(rebirth)
 	for i, rec := range l.records {
 		index := uint64(i + 1)
 		switch {
@@ -64,7 +64,7 @@ func (l *Log) Replay(h *History, judges ...Judge) (*Replay, error) {
 				if why := differ(a, answers[k]); why != "" {
 					return nil, fmt.Errorf("I8: entry %d, proposal %d (%T): alone it has another answer: %s", index, k, p.Command, why)
 				}
-				if steps%rebirth == 0 {
+				if dies() {
 					if single, err = reborn(single); err != nil {
 						return nil, fmt.Errorf("I8: entry %d: %w", index, err)
 					}
@@ -308,6 +308,11 @@ func (r *Replay) Settle(h *History) {
 		if len(inLog) == 0 {
 			o.Unknown, o.NoEffect, o.Return = false, true, Never
 			continue
+		}
+		for _, found := range inLog {
+			if found.answer.Err == nil && !found.answer.Replayed {
+				o.logged = found.answer
+			}
 		}
 		o.Return = Never
 		for _, seen := range ops {

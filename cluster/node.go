@@ -429,18 +429,18 @@ func (n *Node) close(why error) {
 		ended = r.Shutdown()
 	}
 	_ = n.transport.Close() // before raft has ended: it would wait for the answers of nodes that say nothing
-	if broken {
-		return
-	}
-	if ended != nil {
+	if ended != nil && !broken {
 		select {
 		case err := <-outcome(ended):
 			if err != nil {
 				n.log.Warn("stopping raft", "error", err)
 			}
 		case <-n.broken: // while it was closing: a goroutine of raft has ended, and others may wait for it
-			return
+			broken = true
 		}
+	}
+	if broken {
+		return
 	}
 	n.work.Wait()
 	if n.stores.Close != nil {

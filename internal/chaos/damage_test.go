@@ -16,8 +16,8 @@ import (
 func TestChaosDamage(t *testing.T) {
 	p := full(t)
 	t.Parallel()
-	r := Begin(t, "damage", p.seed, Config{Nodes: 3, Timing: "local", SnapshotBytes: 96 << 10}, 120)
-	// Enough for two snapshots of each node and some segments after them.
+	r := Begin(t, "damage", p.seed, Config{Nodes: 3, Timing: "local", SnapshotBytes: 400 << 10}, 150)
+	// Enough for two snapshots of each node, and for entries after them, which a node reads and applies when it starts.
 	if why := within(60*time.Second, func() string {
 		for _, n := range r.Nodes {
 			r.gather(n)
@@ -30,6 +30,7 @@ func TestChaosDamage(t *testing.T) {
 	}); why != "" {
 		t.Fatal(why)
 	}
+	time.Sleep(2 * time.Second)
 	r.halt()
 	want := r.agree()
 	leader := r.AwaitLeader(t, leaderWait)

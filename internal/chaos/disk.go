@@ -24,6 +24,14 @@ func SmallDisk(t testing.TB, mebibytes int) string {
 		lacking(t, "mounting a small disk needs root and the right to mount: %v", err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			kept, err := os.MkdirTemp("", "fleet-chaos-disk") //nolint:usetesting // it is kept
+			if err == nil {
+				_ = os.Remove(filepath.Join(dir, "ballast"))
+				err = copyDir(dir, kept)
+			}
+			t.Logf("what was on the small disk is in %s (%v)", kept, err)
+		}
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Errorf("unmounting %s: %v", dir, err)
 		}

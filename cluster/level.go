@@ -27,7 +27,8 @@ const newerRelease = "a newer release wrote it: start that release, or a later o
 // proposes looks at the level first, so this only keeps a fault of this build from ending the nodes of an older one.
 func (n *Node) aboveLevel(proposals []fsm.Proposal) (refused []fsm.Answer) {
 	for i, p := range proposals {
-		level, allowed := fsm.LevelOf(p.Command), 1
+		level := fsm.LevelOf(p.Command)
+		var allowed int
 		switch raise, raises := p.Command.(*fsm.Level); {
 		case level == 1: // without a look at the machine, which may be busy
 			continue

@@ -225,7 +225,12 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	case TimingWAN:
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 2*time.Second, 2*time.Second, time.Second
 	}
-	c.CommitTimeout = c.HeartbeatTimeout / 2 // nudge.go tells the followers sooner, and an idle leader need not every 50 ms
+	// nudge.go tells the followers sooner that an entry is committed. But these messages are pipelined and heartbeats are not: where a LAN is
+	// slow, at 100 ms each way, only they keep the leader's lease.
+	c.CommitTimeout = c.HeartbeatTimeout / 2
+	if n.cfg.Timing == TimingLAN {
+		c.CommitTimeout = 50 * time.Millisecond
+	}
 	c.MaxAppendEntries = 16
 	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes; so it does for TrailingLogs
 	c.ShutdownOnRemove = true

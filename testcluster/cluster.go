@@ -43,6 +43,7 @@ type member struct {
 	config cluster.Config
 	node   atomic.Pointer[cluster.Node] // nil while it is down
 	server *http.Server
+	port   net.Listener // of server, which does not know it yet if it has only just been started
 	gate   *gate
 	disk   *disk
 	clock  *clock
@@ -203,6 +204,7 @@ func (c *Cluster) Kill(t testing.TB, i int) {
 	}
 	m.gate.set(gone)
 	_ = m.server.Close()
+	_ = m.port.Close()
 	if disk := m.sim(); disk != nil { // first: a process that is killed writes nothing more
 		disk.Detach()
 		defer disk.Release()
@@ -227,6 +229,7 @@ func (c *Cluster) Shutdown(t testing.TB, i int) {
 	if err := node.Shutdown(ctx); err != nil {
 		t.Fatalf("shutting %s down: %v", m.config.Name, err)
 	}
+	_ = m.port.Close()
 	m.gate.set(gone)
 }
 

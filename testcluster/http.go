@@ -46,6 +46,7 @@ func (c *Cluster) serve(t testing.TB, m *member) {
 	if err != nil {
 		t.Fatalf("serving the API of %s: %v", m.config.Name, err)
 	}
+	m.port = listener
 	m.server = &http.Server{Handler: rpc.New(rpc.Config{Node: m.node.Load(), RootToken: []byte(Token)})}
 	go func(server *http.Server) { _ = server.Serve(m.gate.listener(listener)) }(m.server)
 }

@@ -22,7 +22,7 @@ func TestDelayMakesNoElectionStorm(t *testing.T) {
 		c := testcluster.Start(t, 3, lan)
 		for i := range 3 {
 			for k := range i {
-				c.Network().Disturb(fmt.Sprintf("n%d", i+1), fmt.Sprintf("n%d", k+1), cluster.Disturbance{Delay: 50 * time.Millisecond, Jitter: 25 * time.Millisecond})
+				c.Network().Disturb(fmt.Sprintf("n%d", i+1), fmt.Sprintf("n%d", k+1), cluster.Disturbance{Delay: 100 * time.Millisecond, Jitter: 50 * time.Millisecond})
 			}
 		}
 		const minutes = 10

@@ -29,6 +29,8 @@ var ends = map[string]int{
 	"fleet-node snapshot restore fleet.snapshot":                                             exitUsage,
 	"fleet-node snapshot restore fleet.snapshot --yes -o json":                               -1, // testdata/script/restore.txtar does it
 	"fleet-node snapshot restore fleet.snapshot --yes --raise 1":                             -1,
+	"fleet-node recover --data-dir n1.fleet-data --dry-run":                                  -1, // testdata/script/recover.txtar does it
+	"fleet-node recover --data-dir n1.fleet-data --yes":                                      -1,
 	"fleet-node token delete 01JD8X4QH6S8M6ZJ2V9T3K5R7W":                                     exitUsage,
 	"fleet-node token delete 01JD8X4QH6S8M6ZJ2V9T3K5R7W --yes":                               exitFailed,
 }

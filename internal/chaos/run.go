@@ -209,10 +209,10 @@ func (r *Run) inFlight() (all []*flight) {
 }
 
 // writeAfter waits until a write succeeded that was answered after a moment, and returns how much later.
-func (r *Run) writeAfter(moment time.Time, limit time.Duration) time.Duration {
+func (r *Run) writeAfter(moment time.Time) time.Duration {
 	r.t.Helper()
 	var at time.Time
-	if why := within(limit, func() string {
+	if why := within(leaderWait, func() string {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if at = r.lastWrite; at.After(moment) {
@@ -220,7 +220,7 @@ func (r *Run) writeAfter(moment time.Time, limit time.Duration) time.Duration {
 		}
 		return "no write succeeds"
 	}); why != "" {
-		r.t.Fatalf("I15: waited %s in vain: %s", limit, why)
+		r.t.Fatalf("I15: waited %s in vain: %s", leaderWait, why)
 	}
 	return at.Sub(moment)
 }

@@ -46,14 +46,22 @@ func TestChaosDiskFull(t *testing.T) {
 		t.Helper()
 		for _, i := range who {
 			must(Free(disks[i]))
-			if status, ended := r.Nodes[i].Wait(10 * time.Millisecond); ended {
-				if status != exitStorage {
-					t.Fatalf("%s ended with status %d on a full disk, want %d: %s", r.Nodes[i].Name, status, exitStorage, r.Nodes[i].LastWords())
-				}
-				must(r.Nodes[i].Start())
-			}
 		}
-		r.Ready(t, convergeWait)
+		if why := within(convergeWait, func() string {
+			for _, i := range who { // one may end only now, of what it met before
+				n := r.Nodes[i]
+				if n.Pid() != 0 {
+					continue
+				}
+				if status, _ := n.Wait(time.Second); status != exitStorage {
+					t.Fatalf("%s ended with status %d on a full disk, want %d: %s", n.Name, status, exitStorage, n.LastWords())
+				}
+				must(n.Start())
+			}
+			return r.unready()
+		}); why != "" {
+			t.Fatalf("I15: waited %s in vain until all nodes are ready: %s", convergeWait, why)
+		}
 	}
 	gather := func() {
 		for _, n := range r.Nodes {

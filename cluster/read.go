@@ -155,7 +155,7 @@ func (n *Node) readIndex() (index uint64, err error) {
 func (n *Node) confirmedIndex() (uint64, error) {
 	ctx, cancel := context.WithTimeout(n.lifetime, leaderWait)
 	defer cancel()
-	if !n.leading.Load() || ctx.Err() != nil { // raft, once it has ended, may take a question that nobody answers
+	if !n.leading.Load() {
 		return 0, errNotProposed
 	}
 	if n.hasNonvoter() {

@@ -37,6 +37,7 @@ type scenario struct {
 	lull     time.Duration // at most, between one fault and the next
 	calls    float64       // a second, of all clients together; ten times that around a fault
 	faults   bool
+	secret   bool // whether the nodes keep it is looked at, too
 	disks    bool // simulated ones, which can fail, under the real log; else memory, which costs less
 	load     *load
 	maxCalls int // 0: no bound
@@ -61,6 +62,7 @@ type run struct {
 	feeds    []*feed // one reader a node
 	hash     [32]byte
 	down     map[int]bool
+	leaks    leaks
 	joined   time.Time     // when a node was last added, or its disk taken away
 	progress *atomic.Int64 // of virtual time
 }
@@ -84,6 +86,9 @@ func (s scenario) play(t *testing.T, progress *atomic.Int64) *run {
 	adjust := []func(*cluster.Config){func(c *cluster.Config) { c.Timing = r.timing }}
 	if s.disks {
 		adjust = append(adjust, testcluster.SimDisks(s.seed))
+	}
+	if s.secret {
+		adjust = append(adjust, r.leaks.listen)
 	}
 	r.c = testcluster.Start(t, s.nodes, adjust...)
 	r.c.Network().Seed(s.seed)
@@ -297,6 +302,9 @@ func (r *run) end() {
 		})
 	}
 	r.hash = r.c.Node(0).StateHash()
+	if r.secret {
+		r.leaks.search(r.t, r.c.Node(0))
+	}
 }
 
 // A run makes much garbage and keeps little: collecting it less often is a tenth of the time.
@@ -606,7 +614,8 @@ func (total *tally) report(t *testing.T, began time.Time, used time.Duration) {
 func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
 	forSeeds(t, usualHours, func(t *testing.T, seed uint64, total *tally) {
 		scenario{
-			seed: seed, nodes: 3 + int(seed%5/4)*2, clients: 4 + int(seed%5), lasts: time.Hour, lull: 90 * time.Second, calls: 0.75, faults: true, disks: seed%4 == 1, load: newLoad(),
+			seed: seed, nodes: 3 + int(seed%5/4)*2, clients: 4 + int(seed%5), lasts: time.Hour, lull: 90 * time.Second, calls: 0.75, faults: true, disks: seed%4 == 1, secret: seed == 1,
+			load: newLoad(),
 		}.judge(t, total)
 	})
 }

@@ -265,6 +265,13 @@ func (d *SimDisk) FailAt(n int, with error) {
 	}
 }
 
+// Writes is how many durable operations there were.
+func (d *SimDisk) Writes() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.written
+}
+
 // OnSnapshot is called while a snapshot is written, with the bytes of it so far. What it waits for the snapshot waits for.
 func (d *SimDisk) OnSnapshot(tell func(written int)) {
 	d.mu.Lock()

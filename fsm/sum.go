@@ -224,8 +224,11 @@ func (d *digester) newFactory(from, to *factory) (sum uint64) {
 
 // product hashes a product's own record with the sum of all that is in it.
 func (d *digester) product(p *product) uint64 {
+	return d.productOf(p, p.sum+p.endings.sum+p.memory.answers.sum+p.memory.bodies.sum)
+}
+
+func (d *digester) productOf(p *product, sum uint64) uint64 {
 	return hashRecord(d, recordProduct, p, func(b []byte, p *product) ([]byte, error) {
-		sum := p.sum + p.endings.sum + p.memory.answers.sum + p.memory.bodies.sum
 		return binary.LittleEndian.AppendUint64(appendProduct(b, p), sum), nil
 	})
 }
@@ -419,16 +422,11 @@ func (h *Handle) Verify(pace func() bool) error {
 	going := func() bool { given = given && pace(); return given }
 	sum := uint64(0)
 	st.products.Scan(func(_ string, p *product) bool {
-		c := *p
-		c.sum = d.documents(p, going)
+		documents := d.documents(p, going) // no copy of p: Apply, when it forks it, writes to the tables' heads
 		if !given {
 			return false
 		}
-		c.endings.sum = p.endings.recount()
-		m := *p.memory
-		m.answers.sum, m.bodies.sum = p.memory.answers.recount(), p.memory.bodies.recount()
-		c.memory = &m
-		sum += d.product(&c)
+		sum += d.productOf(p, documents+p.endings.recount()+p.memory.answers.recount()+p.memory.bodies.recount())
 		return going()
 	})
 	if !given {

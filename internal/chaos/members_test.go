@@ -71,7 +71,7 @@ func TestChaosMembers(t *testing.T) {
 			r.ends(n, 30*time.Second, exitRemoved)
 			must(n.Start())
 			r.ends(n, 30*time.Second, exitRemoved)
-			r.writeAfter(time.Now(), leaderWait)
+			r.writeAfter(time.Now())
 			must(os.RemoveAll(n.Dir))
 			began := time.Now()
 			r.back(n)
@@ -100,7 +100,7 @@ func TestChaosTwoOfFive(t *testing.T) {
 		r.Nodes[one].Kill()
 		r.Nodes[two].Kill()
 		r.AwaitLeader(t, leaderWait, one, two)
-		resumed = append(resumed, r.writeAfter(killed.Add(50*time.Millisecond), leaderWait))
+		resumed = append(resumed, r.writeAfter(killed.Add(50*time.Millisecond)))
 		for _, i := range []int{one, two} {
 			if err := r.Nodes[i].Start(); err != nil {
 				t.Fatal(err)
@@ -126,7 +126,7 @@ func TestChaosAmnesia(t *testing.T) {
 		for _, o := range []int{leader, forgets} {
 			r.links.both(lags, o, func(w *weather) { w.cut = true })
 		}
-		r.writeAfter(time.Now().Add(time.Second), leaderWait)
+		r.writeAfter(time.Now().Add(time.Second))
 		r.fault("the leader is killed, and one that has all of its writes loses its disk")
 		r.Nodes[leader].Kill()
 		r.Nodes[forgets].Kill()

@@ -140,10 +140,10 @@ func (r *Run) call(client *http.Client, number int, rnd *rand.Rand, c call) fsm.
 		o = r.history.Propose(number, fsm.Proposal{Caller: root, Key: c.key, Command: c.command})
 	}
 	at := rnd.IntN(len(r.Nodes))
-	giveUp := time.Now().Add(20 * time.Second)
+	began := time.Now()
 	for {
 		a, err := r.try(client, at, &c)
-		if err != nil && time.Now().Before(giveUp) && (!c.once() || errors.Is(err, fleet.NoLeader)) {
+		if err != nil && time.Since(began) < patience(err) && (!c.once() || errors.Is(err, fleet.NoLeader)) {
 			o.Retry(err)
 			time.Sleep(rand.N(300 * time.Millisecond))
 			at = (at + 1) % len(r.Nodes)
@@ -162,6 +162,15 @@ func (r *Run) call(client *http.Client, number int, rnd *rand.Rand, c call) fsm.
 		}
 		return a
 	}
+}
+
+// patience is how long a client goes on with one call. Where new work is turned away it soon does something else: if all waited for
+// room, nobody would be left to do what needs less of it.
+func patience(err error) time.Duration {
+	if errors.Is(err, fleet.DiskFull) {
+		return time.Second
+	}
+	return 20 * time.Second
 }
 
 // try sends a call to one node. It is not cut short when the run ends: its answer is judged.
@@ -200,10 +209,10 @@ func (r *Run) inFlight() (all []*flight) {
 }
 
 // writeAfter waits until a write succeeded that was answered after a moment, and returns how much later.
-func (r *Run) writeAfter(moment time.Time, limit time.Duration) time.Duration {
+func (r *Run) writeAfter(moment time.Time) time.Duration {
 	r.t.Helper()
 	var at time.Time
-	if why := within(limit, func() string {
+	if why := within(leaderWait, func() string {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if at = r.lastWrite; at.After(moment) {
@@ -211,7 +220,7 @@ func (r *Run) writeAfter(moment time.Time, limit time.Duration) time.Duration {
 		}
 		return "no write succeeds"
 	}); why != "" {
-		r.t.Fatalf("I15: waited %s in vain: %s", limit, why)
+		r.t.Fatalf("I15: waited %s in vain: %s", leaderWait, why)
 	}
 	return at.Sub(moment)
 }

@@ -37,7 +37,11 @@ var faults = []fault{
 		}
 	})},
 	{"restart", always(func(r *run, _ *rand.Rand, victim, _ int) { r.kill(victim); r.restart(victim) })},
-	{"shutdown", always(func(r *run, _ *rand.Rand, victim, _ int) { r.c.Shutdown(r.t, victim); r.down[victim] = true })},
+	{"shutdown", always(func(r *run, _ *rand.Rand, victim, _ int) {
+		r.mendDisk(victim)
+		r.c.Shutdown(r.t, victim)
+		r.down[victim] = true
+	})},
 	{"pause", always(func(r *run, rnd *rand.Rand, victim, _ int) {
 		r.c.Pause(r.t, victim)
 		r.pass(milliseconds(rnd, 1000, 20_000))
@@ -115,6 +119,7 @@ func milliseconds(rnd *rand.Rand, from, to int) time.Duration {
 
 // fault does one evil thing.
 func (r *run) fault(rnd *rand.Rand) {
+	r.bury()
 	up := r.up()
 	if len(up) == 0 {
 		r.heal()
@@ -130,6 +135,9 @@ func (r *run) fault(rnd *rand.Rand) {
 	}
 	other := (victim + 1 + rnd.IntN(r.c.Size()-1)) % r.c.Size()
 	f := faults[rnd.IntN(len(faults))]
+	if r.disks && rnd.IntN(3) == 0 {
+		f = diskFaults[rnd.IntN(len(diskFaults))]
+	}
 	if !f.do(r, rnd, victim, other) {
 		f.kind = "restart"
 		if up := r.up(); len(up) > 0 { // it may have healed

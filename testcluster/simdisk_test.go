@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -296,18 +297,18 @@ func TestSnapshotTransferIsCut(t *testing.T) {
 				c := testcluster.Start(t, 3, testcluster.SimDisks(uint64(percent)), func(c *cluster.Config) { c.SnapshotBytes = 50 << 10 })
 				follower := fallBehind(t, c)
 				leader := c.Leader(t)
-				size := 0
-				c.Disk(leader).OnSnapshot(func(written int) { size = written })
+				var size atomic.Int64
+				c.Disk(leader).OnSnapshot(func(written int) { size.Store(int64(written)) })
 				c.Until(t, "a snapshot is written", func() bool {
 					c.Submit(t, fleet.Submission{BodyMd: strings.Repeat("x", 2000)})
 					time.Sleep(100 * time.Millisecond)
-					return size > 0
+					return size.Load() > 0
 				})
 				c.Disk(leader).OnSnapshot(nil)
 				reached, goOn := make(chan struct{}), make(chan struct{})
 				once := sync.OnceFunc(func() { close(reached); <-goOn })
 				c.Disk(follower).OnSnapshot(func(written int) {
-					if written >= size*percent/100 {
+					if int64(written) >= size.Load()*int64(percent)/100 {
 						once()
 					}
 				})

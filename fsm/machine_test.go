@@ -376,3 +376,14 @@ func TestJobIDIsNew(t *testing.T) {
 		t.Error("the job was replaced")
 	}
 }
+
+// A stamp that is behind leaves the machine's time where it is: no leader's clock turns it back.
+func TestTimeNeverGoesBack(t *testing.T) {
+	m := New()
+	for i, c := range []struct{ stamp, want fleet.Time }{{epoch, epoch}, {epoch - 1e9, epoch}, {0, epoch}, {epoch + 1, epoch + 1}} {
+		m.Apply(uint64(i+1), &Entry{Stamp: c.stamp, Proposals: []Proposal{{Caller: Caller{ActorFleet}, Command: &Noop{}}}})
+		if got := m.Now(); got != c.want {
+			t.Errorf("entry %d with the stamp %d: the time is %d, want %d", i+1, c.stamp, got, c.want)
+		}
+	}
+}

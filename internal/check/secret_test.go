@@ -37,7 +37,10 @@ func (l *leaks) listen(c *cluster.Config) {
 
 // search looks through what was said, and through a node's feed and snapshot.
 func (l *leaks) search(t *testing.T, n *cluster.Node) {
-	if l.said.Len() == 0 {
+	l.mu.Lock()
+	said := l.said.String()
+	l.mu.Unlock()
+	if said == "" {
 		t.Fatal("I18: the nodes have logged nothing")
 	}
 	var feed []byte
@@ -49,7 +52,7 @@ func (l *leaks) search(t *testing.T, n *cluster.Node) {
 	if err := n.WriteSnapshot(t.Context(), &snapshot); err != nil {
 		t.Fatal(err)
 	}
-	for where, text := range map[string]string{"a log": l.said.String(), "the feed": string(feed), "a snapshot": snapshot.String()} {
+	for where, text := range map[string]string{"a log": said, "the feed": string(feed), "a snapshot": snapshot.String()} {
 		for _, secret := range spellings(testcluster.Token) {
 			if strings.Contains(text, secret) {
 				t.Errorf("I18: the secret is in %s", where)

@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"dashboard":        4,
 	"testcluster":      5,
 	"internal/chaos":   5,
+	"internal/mutants": 5,
 	"cmd/fleet-node":   5,
 	"examples":         5,
 }

@@ -242,7 +242,10 @@ func (n *Node) restoreThere(ctx context.Context, to target, file *os.File, size 
 		}
 		return nil, errNotProposed // the leader never had all of it
 	}
+	answered := make(chan struct{})
+	go n.attend(to, conn, answered)
 	b, err := io.ReadAll(conn)
+	close(answered)
 	switch {
 	case err != nil || len(b) == 0:
 		return nil, unknownOutcome("the connection to the leader was lost")
@@ -260,6 +263,23 @@ func (n *Node) restoreThere(ctx context.Context, to target, file *os.File, size 
 		return nil, errNotProposed
 	}
 	return nil, unknownOutcome("the leader failed")
+}
+
+// attend hangs up on a leader that has led no more for a while, until it has answered: one that is cut off never does.
+func (n *Node) attend(to target, conn net.Conn, answered <-chan struct{}) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for led := time.Now(); time.Since(led) < spoolWait; {
+		select {
+		case <-ticker.C:
+			if now, ok := n.leader(); ok && now.id == to.id {
+				led = time.Now()
+			}
+		case <-answered:
+			return
+		}
+	}
+	_ = conn.Close()
 }
 
 // serveRestore is the leader's side of restoreThere.

@@ -3,6 +3,7 @@ package testcluster_test
 // This file tests in virtual time that whole clusters survive what happens to them: nothing acknowledged is lost, nothing refused is done.
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/cluster"
 	"github.com/lysnrai/fleet/fsm"
 	"github.com/lysnrai/fleet/testcluster"
 )
@@ -386,4 +388,38 @@ func TestLeaderStopsBesideASilentNode(t *testing.T) {
 		}
 		c.Resume(t, (leader+1)%3)
 	})
+}
+
+// Whenever the leader is cut off while it restores a backup that another node sent, that node's caller is told something in time.
+func TestLeaderIsCutOffWhileItRestores(t *testing.T) {
+	for after := time.Duration(0); after <= 3*time.Second; after += 250 * time.Millisecond {
+		t.Run(after.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := testcluster.Start(t, 3, func(c *cluster.Config) { c.Timing = cluster.TimingWAN })
+				c.Submit(t, fleet.Submission{BodyMd: "x"})
+				leader := c.Leader(t)
+				asked := (leader + 1) % 3
+				var backup bytes.Buffer
+				if err := c.Node(asked).WriteSnapshot(t.Context(), &backup); err != nil {
+					t.Fatal(err)
+				}
+				c.Network().Delay(fmt.Sprintf("n%d", leader+1), fmt.Sprintf("n%d", asked+1), 200*time.Millisecond) // so that it takes a while
+				go func() {
+					time.Sleep(after)
+					c.Isolate(leader)
+				}()
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				began := time.Now()
+				_, err := c.Node(asked).Restore(ctx, &backup, 0)
+				if took := time.Since(began); took > time.Minute {
+					t.Errorf("it took %s", took)
+				}
+				if err != nil && !errors.Is(err, fleet.OutcomeUnknown) && !errors.Is(err, fleet.NoLeader) {
+					t.Error(err)
+				}
+				c.Heal()
+			})
+		})
+	}
 }

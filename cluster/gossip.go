@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	stdlog "log"
@@ -52,7 +53,7 @@ func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*goss
 	// It only suggests addresses, and a newcomer exchanges all of them when it joins: there is no hurry, and an idle node
 	// should cost next to nothing. Packets are a few dozen bytes: compressing them costs more than it saves.
 	c.GossipInterval, c.ProbeInterval, c.EnableCompression = max(c.GossipInterval, time.Second), max(c.ProbeInterval, 2*time.Second), false
-	c.Name, c.Delegate, c.Events, c.SecretKey = id, g, &g.known, t.keys.gossip
+	c.Name, c.Delegate, c.Events, c.Alive, c.SecretKey = id, g, &g.known, &g.known, t.keys.gossip
 	if cfg.GossipKey != nil {
 		c.SecretKey = cfg.GossipKey
 	}
@@ -70,7 +71,8 @@ func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*goss
 	if c.Transport, err = cfg.Network.Gossip(cfg.GossipAddr); err != nil {
 		return nil, fmt.Errorf("listening for gossip: %w", err)
 	}
-	if c.Transport == nil {
+	transport := c.Transport
+	if transport == nil {
 		if c.BindAddr, err = g.bindAddr(host); err != nil {
 			return nil, err
 		}
@@ -79,9 +81,17 @@ func newGossip(cfg *Config, dir *dataDir, t *transport, log hclog.Logger) (*goss
 				c.AdvertiseAddr = ips[0]
 			}
 		}
+		if transport, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{c.BindAddr}, BindPort: c.BindPort, Logger: c.Logger}); err != nil {
+			return nil, fmt.Errorf("listening for gossip on %s: %w", cfg.GossipAddr, err)
+		}
 	}
+	guard, err := guardGossip(transport, c.SecretKey, g.refused)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the gossip key: %w", err), transport.Shutdown())
+	}
+	c.Transport = guard
 	if g.list, err = memberlist.Create(c); err != nil {
-		return nil, fmt.Errorf("listening for gossip on %s: %w", cfg.GossipAddr, err)
+		return nil, errors.Join(fmt.Errorf("listening for gossip on %s: %w", cfg.GossipAddr, err), guard.Shutdown())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g.end = cancel
@@ -224,19 +234,28 @@ func (g *gossip) LocalState(bool) []byte { return nil }
 // MergeRemoteState ignores what nobody sends.
 func (g *gossip) MergeRemoteState([]byte, bool) {}
 
-// seldomWriter drops a line that differs only in its numbers from one of the last minute: a stranger's packets must not fill the log.
+// refused notes what was not let through.
+func (g *gossip) refused(from net.Addr, why error) {
+	if g.seldom.allow("refused", time.Minute) {
+		g.log.Warn("dropping gossip, and more of it for a minute without a word", "from", from, "error", why)
+	}
+}
+
+// seldomWriter drops a line that begins like one of the last minute, numbers aside: what others send must not fill the log. Names that
+// they choose come later in a line.
 type seldomWriter struct {
 	w      io.Writer
 	seldom seldom
 }
 
 func (w *seldomWriter) Write(line []byte) (int, error) {
+	words := strings.Fields(string(line))
 	kind := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'f' {
 			return -1
 		}
 		return r
-	}, string(line))
+	}, strings.Join(words[:min(len(words), 5)], " "))
 	if !w.seldom.allow(kind, time.Minute) {
 		return len(line), nil
 	}

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -29,7 +30,10 @@ type gossipTable struct {
 	members map[string]gossipMember
 }
 
-var _ memberlist.EventDelegate = (*gossipTable)(nil)
+var (
+	_ memberlist.EventDelegate = (*gossipTable)(nil)
+	_ memberlist.AliveDelegate = (*gossipTable)(nil)
+)
 
 // all are the members, by id.
 func (t *gossipTable) all() []gossipMember {
@@ -38,14 +42,34 @@ func (t *gossipTable) all() []gossipMember {
 	return slices.SortedFunc(maps.Values(t.members), func(a, b gossipMember) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// NotifyJoin and NotifyUpdate note what a node says of itself. What is not of this form is no node of ours.
+// describes reads what a node says of itself. What is not of this form is no node of ours.
+func describes(n *memberlist.Node) (m gossipMember, ok bool) {
+	err := json.Unmarshal(n.Meta, &m)
+	m.address = n.Address()
+	return m, err == nil && m.ID == n.Name && m.NodeAddr != ""
+}
+
+// NotifyAlive refuses, before memberlist notes anything, what is no node of ours, and more nodes than a cluster has. That there is
+// an AliveDelegate at all is also what makes memberlist look whether a node's versions are there before it indexes them.
+func (t *gossipTable) NotifyAlive(n *memberlist.Node) error {
+	if _, ok := describes(n); !ok {
+		return errNotOurGossip
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.members[n.Name]; !known && len(t.members) >= maxGossipMembers {
+		return fmt.Errorf("there are %d nodes already", maxGossipMembers)
+	}
+	return nil
+}
+
+// NotifyJoin and NotifyUpdate note what a node says of itself.
 func (t *gossipTable) NotifyJoin(n *memberlist.Node) {
-	var m gossipMember
-	if json.Unmarshal(n.Meta, &m) != nil || m.ID != n.Name || m.NodeAddr == "" {
+	m, ok := describes(n)
+	if !ok {
 		t.NotifyLeave(n)
 		return
 	}
-	m.address = n.Address()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.members[m.ID] = m

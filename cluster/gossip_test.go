@@ -216,12 +216,12 @@ func says(kind byte, fields ...any) []byte {
 }
 
 // bomb is zeros that LZW made small.
-func bomb(size int) []byte {
+func bomb(size int) []byte { return compressed(make([]byte, size)) }
+
+func compressed(plain []byte) []byte {
 	var b bytes.Buffer
 	w := lzw.NewWriter(&b, lzw.LSB, 8)
-	for zeros := make([]byte, 64<<10); size > 0; size -= len(zeros) {
-		_, _ = w.Write(zeros)
-	}
+	_, _ = w.Write(plain)
 	_ = w.Close()
 	return says(gossipCompressed, "Algo", 0, "Buf", b.Bytes())
 }
@@ -353,5 +353,38 @@ func TestGossipWithTheKey(t *testing.T) {
 	u.unharmed()
 	if peak > gossipHeap {
 		t.Errorf("the heap grew by %d MiB, want %d at most", peak>>20, gossipHeap>>20)
+	}
+}
+
+// Nodes of older releases compress what they send. It gets through, unless it is too large or nothing of theirs.
+func TestCompressedGossip(t *testing.T) {
+	key := make([]byte, 32)
+	inner, err := NewMemoryNetwork().Host("n1").Gossip("n1:8402")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := guardGossip(inner, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = g.Shutdown() }()
+	ping := says(gossipPing, "SeqNo", 1, "Node", "n1")
+	pair := append(binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16([]byte{gossipCompound, 2}, uint16(len(ping))), uint16(len(ping))), append(ping, ping...)...)
+	for _, c := range []struct {
+		what  string
+		plain []byte
+		want  error
+	}{
+		{"a message", compressed(ping), nil},
+		{"two in one packet", compressed(pair), nil},
+		{"one compressed twice", compressed(compressed(ping)), errNotOurGossip},
+		{"too large a message", compressed(make([]byte, maxGossipMessage+1)), errNotOurGossip},
+		{"nothing", compressed(nil), errNotOurGossip},
+		{"what is not compressed at all", says(gossipCompressed, "Algo", 0, "Buf", []byte("x")), errNotOurGossip},
+		{"what ends early", says(gossipCompressed)[:1], errNotOurGossip},
+	} {
+		if err := g.judgePacket(seal(key, nil, c.plain)); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", c.what, err, c.want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"bytes"
+	"compress/lzw"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
@@ -155,10 +156,36 @@ func (g *gossipGuard) judgePacket(sealed []byte) error {
 	if len(plain) >= 5 && plain[0] == gossipSummed {
 		plain = plain[5:]
 	}
+	if plain, err = inflate(plain); err != nil {
+		return err
+	}
 	return judgeCommand(plain, true)
 }
 
-// judgeCommand refuses what is compressed, for that can be a thousand times as large, and what is packed twice.
+// inflate unpacks what is compressed, as nodes of older releases send it, unless it is too much: it can be a thousand times as large.
+func inflate(plain []byte) ([]byte, error) {
+	if len(plain) == 0 || plain[0] != gossipCompressed {
+		return plain, nil
+	}
+	var packed []byte
+	if _, err := eachField(plain[1:], func(key, value []byte) (err error) {
+		if string(key) == "Buf" {
+			packed, err = binaryOf(value)
+		}
+		return err
+	}); err != nil {
+		return nil, errNotOurGossip
+	}
+	r := lzw.NewReader(bytes.NewReader(packed), lzw.LSB, 8)
+	defer r.Close()
+	whole, err := io.ReadAll(io.LimitReader(r, maxGossipMessage+1))
+	if err != nil || len(whole) > maxGossipMessage {
+		return nil, errNotOurGossip
+	}
+	return whole, nil
+}
+
+// judgeCommand refuses what is compressed or packed twice.
 func judgeCommand(plain []byte, packed bool) error {
 	if len(plain) == 0 || plain[0] == gossipCompressed {
 		return errNotOurGossip
@@ -305,6 +332,9 @@ func (s *gossipStream) receive() (message []byte, err error) {
 		return nil, err
 	}
 	plain, err := s.guard.decrypt(message[gossipHead:], message[:gossipHead])
+	if err == nil {
+		plain, err = inflate(plain)
+	}
 	if err == nil {
 		err = judgeStream(plain)
 	}

@@ -26,6 +26,7 @@ const (
 	leaderWait   = 30 * time.Second
 	convergeWait = 60 * time.Second
 	modelWait    = 30 * time.Second
+	idleWait     = 30 * time.Second // until what a call took is given back
 )
 
 // End mends everything, judges, and writes the run's line of the report.
@@ -43,6 +44,7 @@ func (r *Run) End() {
 	time.Sleep(300 * time.Millisecond)
 	r.halt()
 	machine := r.agree()
+	rested := r.rests()
 	r.logs(machine.Index())
 	var events []*fleet.Event
 	machine.View(func(v fsm.View) {
@@ -75,9 +77,9 @@ func (r *Run) End() {
 	}
 	r.faults.merge(r.struck)
 	r.count(lasted, all, len(events))
-	write(t, fmt.Sprintf("%s: seed %d, %s, %d faults (%.0f a minute): %s; %d calls (%d unknown after the log was read), tries %s; longest without a write %s; leader %s and all ready %s after healing; %d events, %d entries replayed, %d elections",
+	write(t, fmt.Sprintf("%s: seed %d, %s, %d faults (%.0f a minute): %s; %d calls (%d unknown after the log was read), tries %s; longest without a write %s; leader %s and all ready %s after healing; idle nodes at most %s; %d events, %d entries replayed, %d elections",
 		r.name, r.seed, lasted.Round(time.Second), r.faults.sum(), float64(r.faults.sum())/lasted.Minutes(), r.faults,
-		all, unknown, r.codes, r.longest.Round(time.Millisecond), led.Round(time.Millisecond), ready.Round(time.Millisecond), len(events), r.log.Last(), r.logged.terms))
+		all, unknown, r.codes, r.longest.Round(time.Millisecond), led.Round(time.Millisecond), ready.Round(time.Millisecond), rested, len(events), r.log.Last(), r.logged.terms))
 }
 
 // count adds the run to the total.

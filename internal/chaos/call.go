@@ -39,6 +39,11 @@ type call struct {
 	product string // empty: Product
 }
 
+// callOf is a move of the load.
+func callOf(m check.Move) call {
+	return call{command: m.Proposal.Command, query: m.Query, wait: m.Wait, key: m.Proposal.Key, product: m.Query.Product}
+}
+
 // once reports whether a repeat would happen again: it is not remembered under its key.
 func (c *call) once() bool {
 	switch c.command.(type) {

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,7 +30,7 @@ type Run struct {
 	rnd     *rand.Rand
 	rate    float64 // calls a second, of all clients together
 	history *check.History
-	load    *load
+	load    *check.Load
 	feeds   []*feed
 	log     *check.Log
 	logged  *logged
@@ -67,7 +68,7 @@ func Begin(t testing.TB, name string, seed uint64, config Config, rate float64) 
 	t.Helper()
 	r := &Run{
 		Cluster: New(t, config), t: t, name: name, seed: seed, rate: rate,
-		history: check.NewHistory(), load: newLoad(), faults: newCounts(), codes: newCounts(),
+		history: check.NewHistory(), load: newLoad(Product), faults: newCounts(), codes: newCounts(),
 		flying: map[*flight]struct{}{}, failed: map[string]int{},
 	}
 	t.Cleanup(func() {
@@ -122,13 +123,22 @@ func (r *Run) client(ctx context.Context, i int, rnd *rand.Rand) {
 			return
 		case <-time.After(time.Duration(rnd.ExpFloat64() * clients / r.rate * float64(time.Second))):
 		}
-		c := r.load.next(rnd, i)
-		a := r.call(client, number, rnd, c)
-		r.load.learn(a)
+		a := r.call(client, number, rnd, callOf(r.load.Next(rnd, i)))
+		r.load.Learn(a)
 		if a.Err == nil && a.Result == nil {
 			number = int(r.numbers.Add(1))
 		}
 	}
+}
+
+// newLoad is a load over HTTP, whose texts are long enough to fill a segment of 64 KiB every second or so.
+func newLoad(product string) *check.Load {
+	l := check.NewLoad(product)
+	l.Remote = true
+	l.Text = func(r *rand.Rand) string {
+		return strings.Repeat([]string{"lorem ", "ipsum ", "dolor "}[r.IntN(3)], 100+r.IntN(1400))
+	}
+	return l
 }
 
 // call makes one call, with its retries at other nodes. The answer is empty if it was given up.

@@ -24,7 +24,7 @@ import (
 	"github.com/lysnrai/fleet/internal/check"
 )
 
-// Product is that of every call.
+// Product is that of every call for which nothing else is said.
 const Product = "chaos"
 
 // tryWait is how long a client waits for one node.
@@ -40,8 +40,9 @@ type call struct {
 }
 
 // callOf is a move of the load.
-func callOf(m check.Move) call {
-	return call{command: m.Proposal.Command, query: m.Query, wait: m.Wait, key: m.Proposal.Key, product: m.Query.Product}
+func (r *Run) callOf(m check.Move) call {
+	product := cmp.Or(m.Query.Product, r.product)
+	return call{command: m.Proposal.Command, query: m.Query, wait: m.Wait, key: m.Proposal.Key, product: product}
 }
 
 // once reports whether a repeat would happen again: it is not remembered under its key.

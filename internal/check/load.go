@@ -62,7 +62,7 @@ func (l *Load) Next(r *rand.Rand, client int) Move {
 	c.Proposal.Caller = fsm.Caller{Actor: fsm.ActorRoot}
 	c.Proposal.Request = fmt.Sprintf("r%d", l.made)
 	if l.Remote && c.Proposal.Command != nil {
-		c.Proposal.Key, c.Proposal.Request = fmt.Sprintf("k%d", l.made), ""
+		c.Proposal.Key, c.Proposal.Request = fmt.Sprintf("%s-k%d", l.Product, l.made), ""
 		return c
 	}
 	switch c.Proposal.Command.(type) {

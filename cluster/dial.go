@@ -23,18 +23,13 @@ func (t *transport) dialTLS(ctx context.Context, protocol, wantID, addr string) 
 	if err != nil {
 		return nil, peer{}, err
 	}
-	config, _ := t.tlsConfig(wantID)
+	var p peer
+	config, _ := t.tlsConfig(wantID, &p)
 	config.NextProtos = []string{protocol}
 	conn := tls.Client(held, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = held.Close()
 		return nil, peer{}, fmt.Errorf("shaking hands with %s: %w", addr, err)
-	}
-	cs := conn.ConnectionState()
-	p, err := t.keys.judge(&cs)
-	if err != nil {
-		_ = held.Close()
-		return nil, peer{}, err
 	}
 	return conn, p, nil
 }

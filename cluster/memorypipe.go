@@ -55,7 +55,7 @@ type memoryPipe struct {
 	written, closed bool // the writer, the reader has closed its end
 	reset           bool // too much was lost
 	readBy, writeBy time.Time
-	changed         chan struct{} // closed when any of these changes
+	changed         chan struct{} // closed when any of these changes; nil while nobody waits for that
 }
 
 type memoryChunk struct {
@@ -67,13 +67,22 @@ type memoryChunk struct {
 const memoryPipeBytes = 1 << 20
 
 func newMemoryPipe(n *MemoryNetwork, from, to string) *memoryPipe {
-	return &memoryPipe{net: n, from: from, to: to, changed: make(chan struct{})}
+	return &memoryPipe{net: n, from: from, to: to}
 }
 
-// announce is called with mu held.
+// announce and change are called with mu held.
 func (p *memoryPipe) announce() {
-	close(p.changed)
-	p.changed = make(chan struct{})
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
+
+func (p *memoryPipe) change() <-chan struct{} {
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
 }
 
 func (p *memoryPipe) closeReader() {
@@ -93,8 +102,11 @@ func (p *memoryPipe) closeWriter() {
 func (p *memoryPipe) setDeadline(which *time.Time, t time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	sooner := !t.IsZero() && (which.IsZero() || t.Before(*which))
 	*which = t
-	p.announce()
+	if sooner { // whoever waits looks again at the old deadline
+		p.announce()
+	}
 }
 
 // wait waits until the pipe or a link changes, or the time comes; the zero time never does.
@@ -145,7 +157,7 @@ func (p *memoryPipe) Read(b []byte) (int, error) {
 			p.mu.Unlock()
 			return 0, io.EOF
 		}
-		pipe := p.changed
+		pipe := p.change()
 		p.mu.Unlock()
 		p.wait(until, pipe, link)
 	}
@@ -191,7 +203,7 @@ func (p *memoryPipe) Write(b []byte) (sent int, err error) {
 			p.mu.Unlock()
 			return sent, nil
 		}
-		until, pipe := p.writeBy, p.changed
+		until, pipe := p.writeBy, p.change()
 		p.mu.Unlock()
 		p.wait(until, pipe, link)
 	}

@@ -267,7 +267,8 @@ func (t *transport) shake(raw net.Conn) (net.Conn, peer, string, error) {
 	if err != nil {
 		return nil, peer{}, "", err
 	}
-	config, cluster := t.tlsConfig("")
+	var p peer
+	config, cluster := t.tlsConfig("", &p)
 	config.NextProtos = []string{protocolHello}
 	if cluster != "" {
 		config.NextProtos = append(config.NextProtos, protocolNode)
@@ -278,13 +279,11 @@ func (t *transport) shake(raw net.Conn) (net.Conn, peer, string, error) {
 		_ = held.Close()
 		return nil, peer{}, "", err
 	}
-	cs := conn.ConnectionState()
-	p, err := t.keys.judge(&cs)
-	return conn, p, cs.NegotiatedProtocol, err
+	return conn, p, conn.ConnectionState().NegotiatedProtocol, nil
 }
 
-// tlsConfig is either side's, without its protocols. With an id, the peer must be that server.
-func (t *transport) tlsConfig(wantID string) (config *tls.Config, cluster string) {
+// tlsConfig is either side's, without its protocols. With an id, the peer must be that server. Who it is, is in met after the handshake.
+func (t *transport) tlsConfig(wantID string, met *peer) (config *tls.Config, cluster string) {
 	t.mu.Lock()
 	cluster, cert := t.cluster, t.cert
 	t.mu.Unlock()
@@ -296,6 +295,7 @@ func (t *transport) tlsConfig(wantID string) (config *tls.Config, cluster string
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			p, err := t.keys.judge(&cs)
+			*met = p
 			switch {
 			case err != nil:
 				return err

@@ -316,10 +316,10 @@ func TestOneClusterIsFounded(t *testing.T) {
 			f.pass(20 * time.Second)
 			total.mu.Lock()
 			defer total.mu.Unlock()
-			total.lasted += time.Since(began)
-			total.faults["founding"]++
+			total.Lasted += time.Since(began)
+			total.Faults["founding"]++
 			if len(f.ids) == 1 {
-				total.faults["founded"]++
+				total.Faults["founded"]++
 			}
 		})
 	})

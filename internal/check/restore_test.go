@@ -75,9 +75,9 @@ func TestRestoredBackupFencesUnderFaults(t *testing.T) {
 				c.Heal()
 				c.Network().Calm()
 				total.mu.Lock()
-				total.faults["restore"]++
+				total.Faults["restore"]++
 				if err != nil {
-					total.faults["restore with an unknown outcome"]++
+					total.Faults["restore with an unknown outcome"]++
 				}
 				total.mu.Unlock()
 				for i := range 3 { // one that led, and could not confirm what it restored, has ended: it comes back as a new server
@@ -117,7 +117,7 @@ func TestRestoredBackupFencesUnderFaults(t *testing.T) {
 			})
 			total.mu.Lock()
 			defer total.mu.Unlock()
-			total.lasted += time.Since(began)
+			total.Lasted += time.Since(began)
 		})
 	})
 }

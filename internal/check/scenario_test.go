@@ -10,13 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"runtime"
-	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,9 +72,9 @@ func (s scenario) play(t *testing.T, progress *atomic.Int64) *run {
 	rnd := rand.New(rand.NewPCG(s.seed, 0))
 	switch s.seed % 20 { // mostly the one that costs least: its heartbeats are seldom
 	case 3:
-		r.timing = cluster.TimingLocal
+		r.timing, r.lasts = cluster.TimingLocal, s.lasts/3
 	case 7:
-		r.timing = cluster.TimingLAN
+		r.timing, r.lasts = cluster.TimingLAN, s.lasts/3
 	default:
 		r.timing = cluster.TimingWAN
 	}
@@ -101,7 +96,7 @@ func (s scenario) play(t *testing.T, progress *atomic.Int64) *run {
 	for i := range s.clients {
 		r.clients.Go(func() { r.client(i, rand.New(rand.NewPCG(s.seed, uint64(i)+1))) })
 	}
-	for end := time.Now().Add(s.lasts); time.Now().Before(end) && !r.spent(); {
+	for end := time.Now().Add(r.lasts); time.Now().Before(end) && !r.spent(); {
 		r.pass(time.Duration(rnd.IntN(int(s.lull.Milliseconds())+1)) * time.Millisecond)
 		if !s.faults {
 			continue
@@ -307,15 +302,6 @@ func (r *run) end() {
 	}
 }
 
-// A run makes much garbage and keeps little: collecting it seldom is a fifth of the time, as long as there is room for it.
-func TestMain(m *testing.M) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(1000)
-		debug.SetMemoryLimit(1 << 30)
-	}
-	os.Exit(m.Run())
-}
-
 var root = fsm.Caller{Actor: fsm.ActorRoot}
 
 // feed is what one reader was shown by one node, which may have been down and back.
@@ -443,16 +429,6 @@ func (r *run) try(rnd *rand.Rand, c check.Move) (a fsm.Answer, err error) {
 	return a, err
 }
 
-// tally is what the runs of a test came to, for its log.
-type tally struct {
-	mu                       sync.Mutex
-	lasted                   time.Duration
-	calls, unknown, nothing  int
-	entries                  uint64
-	faults                   map[string]int
-	playing, replaying, jobs time.Duration
-}
-
 // judge runs a scenario and checks everything.
 func (s scenario) judge(t *testing.T, total *tally) {
 	var r *run
@@ -493,129 +469,24 @@ func (s scenario) judge(t *testing.T, total *tally) {
 	}
 	total.mu.Lock()
 	defer total.mu.Unlock()
-	total.lasted += lasted
-	total.calls += all
-	total.unknown += unknown
-	total.nothing += nothing
-	total.entries += r.log.Last()
+	total.Lasted += lasted
+	total.Calls += all
+	total.Unknown += unknown
+	total.Nothing += nothing
+	total.Entries += r.log.Last()
 	for kind, n := range r.injected {
-		total.faults[kind] += n
+		total.Faults[kind] += n
 	}
-	total.playing += played.Sub(began)
-	total.replaying += replayed.Sub(played)
-	total.jobs += time.Since(replayed)
-}
-
-// patience is how long a scenario may stand still before it shows where.
-const patience = 20 * time.Second
-
-// watchdog runs outside of the bubble, in real time. If the bubble's time does not go on, a goroutine in it spins, or waits for
-// something that the bubble does not know: it shows where all of them are.
-func watchdog(seed uint64, progress *atomic.Int64, done <-chan struct{}) {
-	for last := int64(-1); ; {
-		select {
-		case <-done:
-			return
-		case <-time.After(patience):
-		}
-		now := progress.Load()
-		if now == last {
-			stacks := make([]byte, 16<<20)
-			stacks = stacks[:runtime.Stack(stacks, true)]
-			fmt.Fprintf(os.Stderr, "FLEET_SEED=%d: no virtual time has passed for %s\n%s\n", seed, patience, stacks)
-			return
-		}
-		last = now
-	}
-}
-
-// usualHours is how many virtual hours TestClusterKeepsItsPromisesUnderFaults takes unless FLEET_HOURS says otherwise; the other
-// tests from seeds grow and shrink with it.
-const usualHours = 50
-
-// seeds are those of a test: the one that FLEET_SEED names, or as many as are due, of which n belong to usualHours.
-func seeds(t *testing.T, n uint64) (all []uint64) {
-	number := func(name string) (uint64, bool) {
-		s := os.Getenv(name)
-		if s == "" {
-			return 0, false
-		}
-		v, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return v, true
-	}
-	if seed, ok := number("FLEET_SEED"); ok {
-		return []uint64{seed}
-	}
-	hours := uint64(usualHours)
-	if testing.Short() {
-		hours = 2
-	}
-	if h, ok := number("FLEET_HOURS"); ok {
-		hours = h
-	}
-	for seed := range max(1, n*hours/usualHours) {
-		all = append(all, seed)
-	}
-	return all
-}
-
-// forSeeds runs a test for each seed, as many at once as there are cores. A failure is named by the seed that draws the same faults and
-// calls again. In which order goroutines run within an instant is the scheduler's to say, so a failure may need some tries:
-// FLEET_SEED=7 go test -run TestCluster -count 10 ./internal/check
-func forSeeds(t *testing.T, n uint64, test func(t *testing.T, seed uint64, total *tally)) {
-	total, began, used := &tally{faults: map[string]int{}}, time.Now(), processorTime()
-	t.Run("seeds", func(t *testing.T) {
-		for _, seed := range seeds(t, n) {
-			t.Run(fmt.Sprintf("FLEET_SEED=%d", seed), func(t *testing.T) {
-				t.Parallel()
-				test(t, seed, total)
-			})
-		}
-	})
-	total.report(t, began, used)
-}
-
-// processorTime is what this process has used of all cores.
-func processorTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
-
-func (total *tally) report(t *testing.T, began time.Time, used time.Duration) {
-	faults := 0
-	for _, n := range total.faults {
-		faults += n
-	}
-	wall := time.Since(began)
-	used = processorTime() - used
-	line := fmt.Sprintf("%s: %.1f virtual hours in %s (%.0f virtual seconds a second of a core), %d faults %v, %d calls (%d unknown, %d without effect), %d entries; playing %s, replaying %s, models %s",
-		t.Name(), total.lasted.Hours(), wall.Round(time.Second), total.lasted.Seconds()/used.Seconds(), faults, total.faults,
-		total.calls, total.unknown, total.nothing, total.entries,
-		total.playing.Round(time.Second), total.replaying.Round(time.Second), total.jobs.Round(time.Second))
-	t.Log(line)
-	if path := os.Getenv("FLEET_REPORT"); path != "" { // -v would have the nodes log, too
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err == nil {
-			_, err = fmt.Fprintln(f, line)
-			err = errors.Join(err, f.Close())
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	total.Playing += played.Sub(began)
+	total.Replaying += replayed.Sub(played)
+	total.Judging += time.Since(replayed)
 }
 
 // Nothing is lost and nobody fenced wrongly, whatever happens to the nodes and to what is between them.
 func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
 	forSeeds(t, usualHours, func(t *testing.T, seed uint64, total *tally) {
 		scenario{
-			seed: seed, nodes: 3 + int(seed%5/4)*2, clients: 4 + int(seed%5), lasts: time.Hour, lull: 90 * time.Second, calls: 0.75, faults: true, disks: seed%4 == 1, secret: seed == 1,
+			seed: seed, nodes: 3 + int(seed%10/9)*2, clients: 4 + int(seed%5), lasts: time.Hour, lull: 90 * time.Second, calls: 0.75, faults: true, disks: seed%4 == 1, secret: seed == 1,
 			load: newLoad(),
 		}.judge(t, total)
 	})

@@ -24,7 +24,7 @@ import (
 	"github.com/lysnrai/fleet/internal/check"
 )
 
-// Product is that of every call.
+// Product is that of every call for which nothing else is said.
 const Product = "chaos"
 
 // tryWait is how long a client waits for one node.
@@ -37,6 +37,12 @@ type call struct {
 	wait    int64 // of a claim, in seconds
 	key     string
 	product string // empty: Product
+}
+
+// callOf is a move of the load.
+func (r *Run) callOf(m check.Move) call {
+	product := cmp.Or(m.Query.Product, r.product)
+	return call{command: m.Proposal.Command, query: m.Query, wait: m.Wait, key: m.Proposal.Key, product: product}
 }
 
 // once reports whether a repeat would happen again: it is not remembered under its key.

@@ -119,47 +119,56 @@ func TestChaosNetwork(t *testing.T) {
 	}
 }
 
-// The same in real networks, with routes that lead nowhere and links that are down (F3).
+// The same in real networks: routes that lead nowhere, links that are down or narrow, packets that are lost or refused (F3, F4).
 func TestChaosNamespaces(t *testing.T) {
 	p := full(t)
 	t.Parallel()
 	spaces := NewSpaces(t, 3)
 	r := Begin(t, "namespaces", p.seed, Config{Nodes: 3, Timing: "lan", Spaces: spaces}, 60)
 	must := func(err error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(p.lasts(25 * time.Second)); time.Now().Before(end); {
-		v := r.victim()
-		others := r.others(v)
-		switch r.rnd.IntN(5) {
-		case 0:
-			r.fault("link down")
-			must(spaces.Unplug(v))
-		case 1:
-			r.fault("route prohibited")
-			must(spaces.CutOneWay(v, others[0], true))
-		case 2:
-			r.fault("route to a black hole")
-			must(spaces.CutOneWay(v, others[0], false))
-		case 3:
-			r.fault("isolated by black holes")
+	faults := []struct {
+		kind string
+		do   func(victim int, others []int)
+	}{
+		{"link down", func(v int, _ []int) { must(spaces.Unplug(v)) }},
+		{"route prohibited", func(v int, others []int) { must(spaces.CutOneWay(v, others[0], true)) }},
+		{"route to a black hole", func(v int, others []int) { must(spaces.CutOneWay(v, others[0], false)) }},
+		{"isolated by black holes", func(v int, others []int) {
 			for _, o := range others {
 				must(spaces.CutOneWay(v, o, false))
 				must(spaces.CutOneWay(o, v, false))
 			}
-		case 4:
+		}},
+		{"link flaps", func(v int, _ []int) {
 			for range 3 {
-				r.fault("link flaps")
 				must(spaces.Unplug(v))
 				r.sleep(100*time.Millisecond, time.Second)
 				must(spaces.Heal())
 				r.sleep(100*time.Millisecond, time.Second)
 			}
+		}},
+		{"packets lost", func(v int, _ []int) { must(spaces.Lose(v, 0.01+0.29*r.rnd.Float64())) }},
+		{"port resets", func(v int, others []int) { must(spaces.Refuse(others[0], v, "tcp-reset")) }},
+		{"port prohibited", func(v int, others []int) { must(spaces.Refuse(others[0], v, "icmp-host-prohibited")) }},
+		{"10 Mbit/s below TCP", func(v int, _ []int) { must(spaces.Narrow(v)) }},
+	}
+	var order []int
+	for end := time.Now().Add(p.lasts(40 * time.Second)); time.Now().Before(end); order = order[1:] {
+		if len(order) == 0 { // each comes in its turn
+			order = r.rnd.Perm(len(faults))
 		}
+		v := r.victim()
+		r.fault(faults[order[0]].kind)
+		faults[order[0]].do(v, r.others(v))
 		r.sleep(time.Second, 3*time.Second)
-		must(spaces.Heal())
+		if r.rnd.IntN(3) > 0 { // else it meets the next one
+			must(spaces.Heal())
+		}
 		r.sleep(200*time.Millisecond, time.Second)
 	}
 	must(spaces.Heal())

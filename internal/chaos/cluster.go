@@ -251,24 +251,32 @@ func (config Config) addresses() (all [][3]string, err error) {
 		}
 		return all, nil
 	}
-	ports, err := freePorts(3 * config.Nodes)
-	for i := 0; i+2 < len(ports); i += 3 {
-		all = append(all, [3]string{local(ports[i]), local(ports[i+1]), local(ports[i+2])})
+	free, err := freePorts(3 * config.Nodes)
+	for i := 0; i+2 < len(free); i += 3 {
+		all = append(all, [3]string{local(free[i]), local(free[i+1]), local(free[i+2])})
 	}
 	return all, err
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
+// ports is where the search for free ports goes on: what one cluster was given and does not listen at yet is not for the next one.
+var ports = struct {
+	mu   sync.Mutex
+	next int
+}{next: os.Getpid() % 200 * 100}
+
 // freePorts are ports that nobody has, for TCP and UDP. They lie below those that the system gives to connections, so that a node that
 // is down finds its own again.
-func freePorts(n int) (ports []int, err error) {
-	next := 10_000 + int(time.Now().UnixNano()/1000)%20_000
-	for tries := 0; len(ports) < n; tries++ {
+func freePorts(n int) (free []int, err error) {
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	for tries := 0; len(free) < n; tries++ {
 		if tries > 1000 {
 			return nil, errors.New("there are no free ports on loopback")
 		}
-		port := 10_000 + (next-10_000+tries)%20_000
+		port := 10_000 + ports.next%20_000
+		ports.next++
 		l, err := net.Listen("tcp", local(port))
 		if err != nil {
 			continue
@@ -279,7 +287,7 @@ func freePorts(n int) (ports []int, err error) {
 			continue
 		}
 		_ = u.Close()
-		ports = append(ports, port)
+		free = append(free, port)
 	}
-	return ports, nil
+	return free, nil
 }

@@ -2,7 +2,7 @@
 // that clients were told.
 //
 // A Cluster is processes of the fleet-node binary (node.go), built with the tag chaos, which gives it small segments and a proxy on
-// every link to another node (link.go). Clients call over HTTP (load.go, call.go), through a front that can lose answers (front.go),
+// every link to another node (link.go). Clients call over HTTP (call.go), through a front that can lose answers (front.go),
 // and follow the feed of each node (feed.go). A Run puts faults on all that (faults.go, disk.go) and ends with the verdict
 // (verdict.go): the nodes' states and logs are the same, the log replayed from nothing gives every answer, and the models accept it.
 //

@@ -158,14 +158,23 @@ func (r *Run) transfer(n *Node) {
 // remove removes a server by its name, and returns the status.
 func (r *Run) remove(at *Node, name string) int {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	response, err := at.Do(ctx, http.MethodDelete, "/cluster/servers/"+name, "")
+	status, err := at.remove(name)
 	if err != nil {
 		r.t.Fatalf("removing %s: %v", name, err)
 	}
+	return status
+}
+
+// remove asks this node to remove a server.
+func (n *Node) remove(name string) (status int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	response, err := n.Do(ctx, http.MethodDelete, "/cluster/servers/"+name, "")
+	if err != nil {
+		return 0, err
+	}
 	_ = response.Body.Close()
-	return response.StatusCode
+	return response.StatusCode, nil
 }
 
 // ends waits until a node has ended by itself with a status, and has said some words.

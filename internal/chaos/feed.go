@@ -20,6 +20,8 @@ import (
 
 // feed is what one reader was shown by one node.
 type feed struct {
+	product string
+
 	mu     sync.Mutex // guards events
 	events []*fleet.Event
 }
@@ -52,7 +54,7 @@ func (f *feed) read(ctx context.Context, client *http.Client, n *Node, history *
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+RootToken)
-	request.Header.Set("X-Product-Id", Product)
+	request.Header.Set("X-Product-Id", f.product)
 	request.Header.Set("Accept", "text/event-stream")
 	if last := f.last(); last > 0 {
 		request.Header.Set("Last-Event-ID", strconv.FormatUint(last, 10))

@@ -3,8 +3,10 @@ package chaos
 // This file is the parts about who belongs to the cluster: nodes replaced, removed, restarted, two of five lost.
 
 import (
+	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -79,6 +81,132 @@ func TestChaosMembers(t *testing.T) {
 		}
 	}
 	write(t, "members: an empty node was ready after: "+joined.String())
+	r.End()
+}
+
+// Two changes of membership at once: each is done, one after the other, and no one is half done (F19). Two nodes are asked to remove one
+// server each; two to remove the same one; two empty nodes join; one is removed while an empty one joins.
+func TestChaosMembersAtOnce(t *testing.T) {
+	p := full(t)
+	t.Parallel()
+	r := Begin(t, "members at once", p.seed, Config{Nodes: 5, Timing: "local"}, 60)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	wipe := func(nodes ...*Node) {
+		t.Helper()
+		for _, n := range nodes {
+			must(os.RemoveAll(n.Dir))
+		}
+	}
+	remove := func(at, n *Node) <-chan string { // why it can't be removed
+		why := make(chan string, 1)
+		go func() {
+			tries := 0
+			why <- within(convergeWait, func() string {
+				tries++
+				status, err := at.remove(n.Name)
+				switch {
+				case status == http.StatusOK, status == http.StatusNotFound && tries > 1: // the first answer may have been lost
+					return ""
+				}
+				time.Sleep(100 * time.Millisecond)
+				return fmt.Sprintf("removing %s at %s: status %d, %v", n.Name, at.Name, status, err)
+			})
+		}()
+		return why
+	}
+	done := func(whys ...<-chan string) {
+		t.Helper()
+		for _, why := range whys {
+			if words := <-why; words != "" {
+				t.Fatalf("F19: waited %s in vain: %s: %s", convergeWait, words, r.members())
+			}
+		}
+	}
+	// voters waits until exactly these are members, by name, and all may vote.
+	voters := func(want ...*Node) {
+		t.Helper()
+		var names []string
+		for _, n := range want {
+			names = append(names, n.Name)
+		}
+		slices.Sort(names)
+		if why := within(convergeWait, func() string {
+			var got []string
+			s, err := r.Nodes[r.AwaitLeader(t, leaderWait)].Status()
+			if err != nil {
+				return err.Error()
+			}
+			for _, n := range s.Nodes {
+				if n.Voter {
+					got = append(got, n.Name)
+				} else {
+					got = append(got, n.Name+" (no voter)")
+				}
+			}
+			if slices.Sort(got); !slices.Equal(got, names) {
+				return fmt.Sprintf("they are %s", got)
+			}
+			return ""
+		}); why != "" {
+			t.Fatalf("F19: waited %s in vain until the members are %s: %s", convergeWait, names, why)
+		}
+	}
+	for round := range p.times(3) {
+		voters(r.Nodes...)
+		var n []*Node
+		for _, i := range r.rnd.Perm(len(r.Nodes)) {
+			n = append(n, r.Nodes[i])
+		}
+		if round%3 == 0 { // the leader is one of the two
+			leader := slices.Index(n, r.Nodes[r.AwaitLeader(t, leaderWait)])
+			n[0], n[leader] = n[leader], n[0]
+		}
+		r.fault("two removed at once")
+		done(remove(n[2], n[0]), remove(n[3], n[1]))
+		voters(n[2:]...)
+		for _, gone := range n[:2] {
+			r.ends(gone, 30*time.Second, exitRemoved)
+		}
+		r.writeAfter(time.Now())
+
+		r.fault("two join at once")
+		wipe(n[:2]...)
+		must(n[0].Start())
+		must(n[1].Start())
+		r.Ready(t, convergeWait)
+		voters(n...)
+
+		r.fault("one removed twice at once")
+		twice := make(chan int, 2)
+		for _, at := range n[3:] {
+			go func() {
+				status, _ := at.remove(n[2].Name)
+				twice <- status
+			}()
+		}
+		first, second := <-twice, <-twice
+		if first != http.StatusOK && second != http.StatusOK {
+			t.Fatalf("F19: %s removed by two at once: status %d and %d, want one %d: %s", n[2].Name, first, second, http.StatusOK, r.members())
+		}
+		r.ends(n[2], 30*time.Second, exitRemoved)
+		voters(n[0], n[1], n[3], n[4])
+
+		r.fault("one removed while one joins")
+		wipe(n[2])
+		must(n[2].Start())
+		done(remove(n[4], n[3]))
+		r.ends(n[3], 30*time.Second, exitRemoved)
+		voters(n[0], n[1], n[2], n[4])
+
+		wipe(n[3])
+		r.back(n[3])
+	}
+	voters(r.Nodes...)
 	r.End()
 }
 

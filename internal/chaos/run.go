@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,9 +28,10 @@ type Run struct {
 	name    string
 	seed    uint64
 	rnd     *rand.Rand
+	product string
 	rate    float64 // calls a second, of all clients together
 	history *check.History
-	load    *load
+	load    *check.Load
 	feeds   []*feed
 	log     *check.Log
 	logged  *logged
@@ -67,7 +69,7 @@ func Begin(t testing.TB, name string, seed uint64, config Config, rate float64) 
 	t.Helper()
 	r := &Run{
 		Cluster: New(t, config), t: t, name: name, seed: seed, rate: rate,
-		history: check.NewHistory(), load: newLoad(), faults: newCounts(), codes: newCounts(),
+		faults: newCounts(), codes: newCounts(),
 		flying: map[*flight]struct{}{}, failed: map[string]int{},
 	}
 	t.Cleanup(func() {
@@ -76,11 +78,17 @@ func Begin(t testing.TB, name string, seed uint64, config Config, rate float64) 
 		}
 	})
 	r.rnd = r.draws(0)
-	r.logged = &logged{submits: map[string]fsm.Command{}}
-	r.log = &check.Log{EntryOf: r.logged.entryOf}
 	r.Start(t)
+	r.renew(Product)
 	r.goOn()
 	return r
+}
+
+// renew begins a history of its own, in a product of its own.
+func (r *Run) renew(product string) {
+	r.product, r.history, r.load, r.feeds = product, check.NewHistory(), newLoad(product), nil
+	r.logged = &logged{submits: map[string]fsm.Command{}}
+	r.log = &check.Log{EntryOf: r.logged.entryOf}
 }
 
 // draws are those of the run itself, or of a client. Runs of other names draw otherwise.
@@ -97,7 +105,7 @@ func (r *Run) goOn() {
 	r.numbers.Store(clients)
 	r.t.Cleanup(r.halt)
 	for _, n := range r.Nodes {
-		f := &feed{}
+		f := &feed{product: r.product}
 		r.feeds = append(r.feeds, f)
 		r.workers.Go(func() { f.follow(ctx, n, r.history) })
 	}
@@ -122,13 +130,22 @@ func (r *Run) client(ctx context.Context, i int, rnd *rand.Rand) {
 			return
 		case <-time.After(time.Duration(rnd.ExpFloat64() * clients / r.rate * float64(time.Second))):
 		}
-		c := r.load.next(rnd, i)
-		a := r.call(client, number, rnd, c)
-		r.load.learn(a)
+		a := r.call(client, number, rnd, r.callOf(r.load.Next(rnd, i)))
+		r.load.Learn(a)
 		if a.Err == nil && a.Result == nil {
 			number = int(r.numbers.Add(1))
 		}
 	}
+}
+
+// newLoad is a load over HTTP, whose texts are long enough to fill a segment of 64 KiB every second or so.
+func newLoad(product string) *check.Load {
+	l := check.NewLoad(product)
+	l.Remote = true
+	l.Text = func(r *rand.Rand) string {
+		return strings.Repeat([]string{"lorem ", "ipsum ", "dolor "}[r.IntN(3)], 100+r.IntN(1400))
+	}
+	return l
 }
 
 // call makes one call, with its retries at other nodes. The answer is empty if it was given up.

@@ -26,6 +26,7 @@ const (
 	leaderWait   = 30 * time.Second
 	convergeWait = 60 * time.Second
 	modelWait    = 30 * time.Second
+	idleWait     = 30 * time.Second // until what a call took is given back
 )
 
 // End mends everything, judges, and writes the run's line of the report.
@@ -43,13 +44,35 @@ func (r *Run) End() {
 	time.Sleep(300 * time.Millisecond)
 	r.halt()
 	machine := r.agree()
+	rested := r.rests()
 	r.logs(machine.Index())
+	replayed, events := r.judge()
+	if replayed.Hash() != machine.Hash() {
+		t.Fatal("I8: the nodes hold another state than the replay of their log")
+	}
+	all, unknown, _ := r.history.Counts()
+	r.faults.merge(r.struck)
+	r.count(lasted, all, events)
+	write(t, fmt.Sprintf("%s: seed %d, %s, %d faults (%.0f a minute): %s; %d calls (%d unknown after the log was read), tries %s; longest without a write %s; leader %s and all ready %s after healing; idle nodes at most %s; %d events, %d entries replayed, %d elections",
+		r.name, r.seed, lasted.Round(time.Second), r.faults.sum(), float64(r.faults.sum())/lasted.Minutes(), r.faults,
+		all, unknown, r.codes, r.longest.Round(time.Millisecond), led.Round(time.Millisecond), ready.Round(time.Millisecond), rested, events, r.log.Last(), r.logged.terms))
+}
+
+// judge replays the log, and judges by it all that clients and readers were told. It returns the state at the end, and how many events
+// its feed has.
+func (r *Run) judge() (*fsm.Machine, int) {
+	t := r.t
+	t.Helper()
+	replay, err := r.log.Replay(r.history, check.Judges()...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var events []*fleet.Event
-	machine.View(func(v fsm.View) {
-		if err := check.State(v, Product); err != nil {
+	replay.Machine.View(func(v fsm.View) {
+		if err := check.State(v, r.product); err != nil {
 			t.Fatal(err)
 		}
-		events, _, _ = v.Feed(Product, 0, 10_000_000)
+		events, _, _ = v.Feed(r.product, 0, 10_000_000)
 	})
 	r.history.Saw(events...)
 	for i, f := range r.feeds {
@@ -57,27 +80,15 @@ func (r *Run) End() {
 			t.Fatalf("the reader of %s: %v", r.Nodes[i].Name, err)
 		}
 	}
-	replay, err := r.log.Replay(r.history, check.Judges()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if replay.Machine.Hash() != machine.Hash() {
-		t.Fatal("I8: the nodes hold another state than the replay of their log")
-	}
 	if err := replay.Witness(r.history); err != nil {
 		t.Fatal(err)
 	}
 	replay.Settle(r.history)
-	all, unknown, _ := r.history.Counts()
 	r.nameJobs()
-	if err := r.history.CheckJobs(Product, modelWait); err != nil {
+	if err := r.history.CheckJobs(r.product, modelWait); err != nil {
 		t.Fatal(err)
 	}
-	r.faults.merge(r.struck)
-	r.count(lasted, all, len(events))
-	write(t, fmt.Sprintf("%s: seed %d, %s, %d faults (%.0f a minute): %s; %d calls (%d unknown after the log was read), tries %s; longest without a write %s; leader %s and all ready %s after healing; %d events, %d entries replayed, %d elections",
-		r.name, r.seed, lasted.Round(time.Second), r.faults.sum(), float64(r.faults.sum())/lasted.Minutes(), r.faults,
-		all, unknown, r.codes, r.longest.Round(time.Millisecond), led.Round(time.Millisecond), ready.Round(time.Millisecond), len(events), r.log.Last(), r.logged.terms))
+	return replay.Machine, len(events)
 }
 
 // count adds the run to the total.

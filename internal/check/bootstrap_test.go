@@ -300,7 +300,7 @@ func TestOneClusterIsFounded(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			rnd := rand.New(rand.NewPCG(seed, 2))
-			timing := pick(rnd, []cluster.Timing{cluster.TimingLocal, cluster.TimingLAN, cluster.TimingWAN})
+			timing := []cluster.Timing{cluster.TimingLocal, cluster.TimingLAN, cluster.TimingWAN}[rnd.IntN(3)]
 			play := schedules[seed%uint64(len(schedules))]
 			f := &founding{
 				t: t, rnd: rnd, down: map[int]bool{}, ids: map[string]string{}, progress: progress,

@@ -282,7 +282,7 @@ func (r *run) remove(rnd *rand.Rand, victim, other int, dead bool) bool {
 // usurp makes another node lead of which the old leader does not hear, and asks the old one for what the new one has just
 // done: for a moment, until its lease is over, only its verifying itself stands between a client and a stale read.
 func (r *run) usurp(_ *rand.Rand, old, next int) bool {
-	if r.load.jobsMax > 0 || r.down[next] || !r.c.Node(old).IsLeader() {
+	if r.load.JobsMax > 0 || r.down[next] || !r.c.Node(old).IsLeader() {
 		return false
 	}
 	for i := range r.c.Size() {

@@ -16,7 +16,9 @@ type Log struct {
 	// EntryOf reads what is applied at a log entry, nil if nothing is. Nil: the data is the entry.
 	EntryOf func(*raft.Log) (*fsm.Entry, error)
 
-	records []record // by index, from 1
+	base    *fsm.Machine // the state before the first record; nil: nothing
+	before  uint64       // the index of the last entry before it
+	records []record     // by index, from the one after that
 }
 
 // record is what the log has at one index: an entry, or something of raft's own.
@@ -27,8 +29,42 @@ type record struct {
 	entry *fsm.Entry // nil if nothing is applied
 }
 
+// From makes a log that is empty yet one that goes on from a state, which has all entries up to an index: that of a recovered cluster.
+func (l *Log) From(m *fsm.Machine, index uint64) { l.base, l.before = m, index }
+
 // Last is the index up to which the log is known.
-func (l *Log) Last() uint64 { return uint64(len(l.records)) }
+func (l *Log) Last() uint64 { return l.before + uint64(len(l.records)) }
+
+// start is a machine to which nothing of the log is applied yet.
+func (l *Log) start() (*fsm.Machine, error) {
+	if l.base == nil {
+		return fsm.New(), nil
+	}
+	return thaw(l.base.Handle())
+}
+
+// State is what the log up to an index comes to.
+func (l *Log) State(upTo uint64) (*fsm.Machine, error) {
+	m, err := l.start()
+	if err != nil {
+		return nil, err
+	}
+	for i, rec := range l.records[:upTo-l.before] {
+		rec.apply(m, l.before+uint64(i+1))
+	}
+	return m, nil
+}
+
+// apply applies a record.
+func (rec *record) apply(m *fsm.Machine, index uint64) (answers []fsm.Answer) {
+	switch {
+	case rec.entry != nil:
+		answers, _ = m.Apply(index, rec.entry)
+	case rec.kind == raft.LogConfiguration, rec.kind == raft.LogCommand:
+		m.Skip(index)
+	}
+	return answers
+}
 
 // Append adds an entry that is no cluster's: a bare machine's.
 func (l *Log) Append(e *fsm.Entry) error {
@@ -84,12 +120,12 @@ func (l *Log) Agrees(store raft.LogStore, applied uint64) error {
 	if err != nil {
 		return fmt.Errorf("comparing the log: %w", err)
 	}
-	for i := max(first, 1); i <= min(applied, l.Last()); i++ {
+	for i := max(first, l.before+1); i <= min(applied, l.Last()); i++ {
 		var r raft.Log
 		if err := store.GetLog(i, &r); err != nil {
 			return fmt.Errorf("I1: entry %d was committed and is gone: %w", i, err)
 		}
-		if known := l.records[i-1]; known.kind != r.Type || known.term != r.Term || !bytes.Equal(known.data, r.Data) {
+		if known := l.records[i-1-l.before]; known.kind != r.Type || known.term != r.Term || !bytes.Equal(known.data, r.Data) {
 			return fmt.Errorf("I1: entry %d was committed in term %d and is another one now, of term %d", i, known.term, r.Term)
 		}
 	}

@@ -13,6 +13,10 @@ import (
 	"github.com/lysnrai/fleet/internal/check"
 )
 
+const product = "test"
+
+func newLoad() *check.Load { return check.NewLoad(product) }
+
 // bench is a machine, its log, and what was asked of it.
 type bench struct {
 	machine *fsm.Machine
@@ -53,16 +57,16 @@ func (b *bench) reap() {
 }
 
 // do carries a call out and records it.
-func (b *bench) do(client int, c call) fsm.Answer {
-	if c.proposal.Command == nil {
-		o := b.history.Read(client, c.query)
+func (b *bench) do(client int, c check.Move) fsm.Answer {
+	if c.Proposal.Command == nil {
+		o := b.history.Read(client, c.Query)
 		var a fsm.Answer
-		b.machine.View(func(v fsm.View) { a = c.query.Of(v) })
+		b.machine.View(func(v fsm.View) { a = c.Query.Of(v) })
 		o.Done(a, nil)
 		return a
 	}
-	o := b.history.Propose(client, c.proposal)
-	a := b.apply(c.proposal)[0]
+	o := b.history.Propose(client, c.Proposal)
+	a := b.apply(c.Proposal)[0]
 	o.Done(a, nil)
 	return a
 }
@@ -74,13 +78,13 @@ func (b *bench) look() {
 	})
 }
 
-func (b *bench) run(r *rand.Rand, l *load, calls int) {
+func (b *bench) run(r *rand.Rand, l *check.Load, calls int) {
 	for range calls {
 		b.now = b.now.Add(int64(r.IntN(8)))
 		b.reap()
 		client := r.IntN(6)
-		c := l.next(r, client)
-		l.learn(c, b.do(client, c))
+		c := l.Next(r, client)
+		l.Learn(b.do(client, c))
 	}
 	b.look()
 }
@@ -101,7 +105,7 @@ func TestMachineKeepsTheContractOfAProduct(t *testing.T) {
 	for seed := range uint64(200) {
 		b, r := newBench(), rand.New(rand.NewPCG(seed, 2))
 		l := newLoad()
-		l.plain, l.jobsMax = true, 6
+		l.Plain, l.JobsMax = true, 6
 		b.run(r, l, 150)
 		if err := b.history.CheckProduct(product, 10*time.Second); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

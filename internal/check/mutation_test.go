@@ -177,7 +177,7 @@ func TestProductModelRefusesLies(t *testing.T) {
 	} {
 		b := newBench()
 		for _, p := range []fsm.Proposal{submit("a", fleet.Medium), submit("b", c.second), beat} {
-			b.do(0, call{proposal: p})
+			b.do(0, check.Move{Proposal: p})
 		}
 		b.history.Propose(0, claim("1")).Done(c.first, nil)
 		b.history.Propose(0, claim("2")).Done(c.then, nil)
@@ -222,7 +222,7 @@ func TestWitnessKnowsClaimsThatWaited(t *testing.T) {
 		for i := range c.jobs {
 			s := fleet.Submission{BodyMd: "x"}
 			s.Normalize()
-			b.do(0, call{proposal: fsm.Proposal{Caller: root, Request: "submit", Command: &fsm.Submit{ProductID: product, JobID: fmt.Sprint(i), Submission: s}}})
+			b.do(0, check.Move{Proposal: fsm.Proposal{Caller: root, Request: "submit", Command: &fsm.Submit{ProductID: product, JobID: fmt.Sprint(i), Submission: s}}})
 		}
 		b.apply(fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Noop{}})
 		if c.beats {
@@ -288,7 +288,7 @@ func TestUnknownCallsMayHaveHappened(t *testing.T) {
 		b := newBench()
 		s := fleet.Submission{BodyMd: "x"}
 		s.Normalize()
-		b.do(0, call{proposal: fsm.Proposal{Caller: root, Request: "submit", Command: &fsm.Submit{ProductID: product, JobID: "a", Submission: s}}})
+		b.do(0, check.Move{Proposal: fsm.Proposal{Caller: root, Request: "submit", Command: &fsm.Submit{ProductID: product, JobID: "a", Submission: s}}})
 		read := func() {
 			j := &fleet.Job{ID: "a", Stage: c.stage, Version: 1}
 			if c.stage == fleet.Failed {

@@ -34,7 +34,7 @@ type scenario struct {
 	faults   bool
 	secret   bool // whether the nodes keep it is looked at, too
 	disks    bool // simulated ones, which can fail, under the real log; else memory, which costs less
-	load     *load
+	load     *check.Load
 	maxCalls int // 0: no bound
 }
 
@@ -252,12 +252,12 @@ func (r *run) live() {
 func (r *run) drain() {
 	began, number := time.Now(), int(r.numbers.Add(1))
 	rnd := rand.New(rand.NewPCG(r.seed, 1<<32))
-	can, seats := fleet.Strings(capabilities), int64(10_000)
-	r.call(number, rnd, call{proposal: fsm.Proposal{Caller: root, Request: "drain", Command: &fsm.Heartbeat{
+	can, seats := fleet.Strings(check.Capabilities), int64(10_000)
+	r.call(number, rnd, check.Move{Proposal: fsm.Proposal{Caller: root, Request: "drain", Command: &fsm.Heartbeat{
 		ProductID: product, Heartbeat: fleet.HeartbeatRequest{FactoryID: "f0", Capabilities: &can, SeatLimit: &seats, Health: fleet.HealthOK},
 	}}})
 	for n := 0; ; n++ {
-		a := r.call(number, rnd, call{proposal: fsm.Proposal{
+		a := r.call(number, rnd, check.Move{Proposal: fsm.Proposal{
 			Caller: root, Request: fmt.Sprintf("drain %d", n), Command: &fsm.Claim{ProductID: product, FactoryID: "f0", LeaseSeconds: 3600},
 		}})
 		c, ok := a.Result.(*fleet.Claim)
@@ -363,9 +363,9 @@ func (r *run) client(i int, rnd *rand.Rand) {
 			continue
 		}
 		r.made.Add(1)
-		c := r.load.next(rnd, i)
+		c := r.load.Next(rnd, i)
 		a := r.call(number, rnd, c)
-		r.load.learn(c, a)
+		r.load.Learn(a)
 		if a.Err == nil && a.Result == nil {
 			number = int(r.numbers.Add(1))
 		}
@@ -373,24 +373,24 @@ func (r *run) client(i int, rnd *rand.Rand) {
 }
 
 // call makes one call, with its retries. The answer is empty if it was given up.
-func (r *run) call(number int, rnd *rand.Rand, c call) fsm.Answer {
-	read := c.proposal.Command == nil
+func (r *run) call(number int, rnd *rand.Rand, c check.Move) fsm.Answer {
+	read := c.Proposal.Command == nil
 	var o *check.Operation
 	if read {
-		o = r.history.Read(number, c.query)
+		o = r.history.Read(number, c.Query)
 	} else {
-		o = r.history.Propose(number, c.proposal)
+		o = r.history.Propose(number, c.Proposal)
 	}
 	for try := 0; ; try++ {
 		a, err := r.try(rnd, c)
-		again := err != nil && try < 6 && (read || c.proposal.Key != "" || errors.Is(err, fleet.NoLeader))
+		again := err != nil && try < 6 && (read || c.Proposal.Key != "" || errors.Is(err, fleet.NoLeader))
 		if again {
 			o.Retry(err)
 			time.Sleep(time.Duration(rnd.IntN(1000)) * time.Millisecond)
 			continue
 		}
 		o.Done(a, err)
-		if err == nil && a.Err == nil && c.proposal.Key != "" && memorable(a.Result) && rnd.IntN(10) == 0 {
+		if err == nil && a.Err == nil && c.Proposal.Key != "" && memorable(a.Result) && rnd.IntN(10) == 0 {
 			if again, err := r.try(rnd, c); err == nil {
 				o.Repeated(again)
 			}
@@ -411,20 +411,20 @@ func memorable(r fsm.Result) bool {
 }
 
 // try sends a call to one node.
-func (r *run) try(rnd *rand.Rand, c call) (a fsm.Answer, err error) {
+func (r *run) try(rnd *rand.Rand, c check.Move) (a fsm.Answer, err error) {
 	n := r.c.Node(rnd.IntN(r.c.Size()))
 	if n == nil {
 		return a, fleet.Errorf(fleet.NoLeader, "the node is down: nobody answers")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	switch c.proposal.Command.(type) {
+	switch c.Proposal.Command.(type) {
 	case nil:
-		err = n.Read(ctx, cluster.Linearizable, 0, func(v fsm.View) { a = c.query.Of(v) })
+		err = n.Read(ctx, cluster.Linearizable, 0, func(v fsm.View) { a = c.Query.Of(v) })
 	case *fsm.Claim, *fsm.ClaimBatch:
-		a, err = n.Claim(ctx, c.proposal, time.Duration(max(0, rnd.IntN(6)-3))*time.Second)
+		a, err = n.Claim(ctx, c.Proposal, time.Duration(max(0, rnd.IntN(6)-3))*time.Second)
 	default:
-		a, err = n.Propose(ctx, c.proposal)
+		a, err = n.Propose(ctx, c.Proposal)
 	}
 	return a, err
 }
@@ -459,7 +459,7 @@ func (s scenario) judge(t *testing.T, total *tally) {
 	all, unknown, nothing := r.history.Counts()
 	replayed := time.Now()
 	replay.Settle(r.history)
-	if s.load.jobsMax > 0 {
+	if s.load.JobsMax > 0 {
 		err = r.history.CheckProduct(product, 20*time.Second)
 	} else {
 		err = r.history.CheckJobs(product, 20*time.Second)
@@ -496,7 +496,7 @@ func TestClusterKeepsItsPromisesUnderFaults(t *testing.T) {
 func TestProductIsLinearizableUnderFaults(t *testing.T) {
 	forSeeds(t, 8, func(t *testing.T, seed uint64, total *tally) {
 		l := newLoad()
-		l.plain, l.jobsMax = true, 6
+		l.Plain, l.JobsMax = true, 6
 		scenario{seed: seed, nodes: 3, clients: 4, lasts: time.Hour, lull: 20 * time.Second, calls: 1, faults: true, load: l, maxCalls: 130}.judge(t, total)
 	})
 }

@@ -11,13 +11,12 @@ import (
 	"slices"
 
 	"github.com/go-json-experiment/json"
-	"github.com/hashicorp/raft"
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
 )
 
-// Replay is a log applied from nothing.
+// Replay is a log applied from its beginning.
 type Replay struct {
 	Machine *fsm.Machine // after the last entry
 
@@ -38,19 +37,26 @@ const rebirth = 29
 // proposal alone, every step judged by the invariants, and from time to time through a snapshot. Both must come to the
 // same answers and end in the same state (I8).
 func (l *Log) Replay(h *History, judges ...Judge) (*Replay, error) {
-	r := &Replay{Machine: fsm.New(), found: map[string][]occurrence{}, reads: map[*Operation]fsm.Answer{}}
+	whole, err := l.start()
+	if err != nil {
+		return nil, fmt.Errorf("I8: %w", err)
+	}
+	single, err := l.start()
+	if err != nil {
+		return nil, fmt.Errorf("I8: %w", err)
+	}
+	r := &Replay{Machine: whole, found: map[string][]occurrence{}, reads: map[*Operation]fsm.Answer{}}
 	asked := map[uint64][]*Operation{}
 	for _, o := range h.Operations() {
 		if !o.Unknown && !o.NoEffect {
 			asked[o.Answer.Index] = append(asked[o.Answer.Index], o)
 		}
 	}
-	single, steps, dies := fsm.New(), uint64(0), rarely(rebirth)
+	steps, dies := l.before, rarely(rebirth)
 	for i, rec := range l.records {
-		index := uint64(i + 1)
-		switch {
-		case rec.entry != nil:
-			answers, _ := r.Machine.Apply(index, rec.entry)
+		index := l.before + uint64(i+1)
+		answers := rec.apply(r.Machine, index)
+		if rec.entry != nil {
 			for k := range rec.entry.Proposals {
 				p := &rec.entry.Proposals[k]
 				if t := tag(p); t != "" {
@@ -70,8 +76,6 @@ func (l *Log) Replay(h *History, judges ...Judge) (*Replay, error) {
 					}
 				}
 			}
-		case rec.kind == raft.LogConfiguration, rec.kind == raft.LogCommand:
-			r.Machine.Skip(index)
 		}
 		r.Machine.View(func(v fsm.View) {
 			for _, o := range asked[index] {
@@ -79,8 +83,7 @@ func (l *Log) Replay(h *History, judges ...Judge) (*Replay, error) {
 			}
 		})
 	}
-	whole, err := thaw(r.Machine.Handle())
-	if err != nil {
+	if whole, err = thaw(r.Machine.Handle()); err != nil {
 		return nil, fmt.Errorf("I8: %w", err)
 	}
 	level := max(l.Last(), steps) + 1 // the index is part of the state

@@ -1,6 +1,6 @@
-package check_test
+package check
 
-// This file is the load of the tests: clients that do what factories, submitters and operators do, right and wrong.
+// This file is the load: clients that do what factories, submitters and operators do, right and wrong, and what they remember.
 
 import (
 	"fmt"
@@ -9,11 +9,7 @@ import (
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
-
-	"github.com/lysnrai/fleet/internal/check"
 )
-
-const product = "test"
 
 // held is a lease as a client believes it.
 type held struct {
@@ -23,10 +19,14 @@ type held struct {
 	stage   fleet.Stage
 }
 
-// load is what all clients of a run know together. All methods may be called at once.
-type load struct {
-	jobsMax int  // no more jobs than this are submitted; 0: no bound
-	plain   bool // only what the model of a whole product knows
+// Load is what all clients of a run know together. Its fields are set before the first call; all methods may be called at once.
+type Load struct {
+	Product string
+	JobsMax int  // no more jobs than this are submitted; 0: no bound
+	Plain   bool // only what the model of a whole product knows
+	// Remote: clients call over HTTP. Nodes give jobs their ids, every write has a key, by which it is found in the log, and claims wait.
+	Remote bool
+	Text   func(*rand.Rand) string // of bodies and comments; nil: a few bytes
 
 	mu       sync.Mutex // guards what follows
 	made     int        // numbers what must be unique
@@ -36,41 +36,58 @@ type load struct {
 	leases   []held
 }
 
-func newLoad() *load { return &load{versions: map[string]uint64{}} }
+// NewLoad is a load of one product.
+func NewLoad(product string) *Load { return &Load{Product: product, versions: map[string]uint64{}} }
 
-// call is what a client does next: a proposal, or a read.
-type call struct {
-	proposal fsm.Proposal
-	query    check.Query
+// Move is what a client does next: a proposal, or a read.
+type Move struct {
+	Proposal fsm.Proposal // its Command is nil for a read
+	Query    Query        // of a read
+	Wait     int64        // of a claim, in seconds
 }
 
-var capabilities = []string{"go", "linux", "rust"}
+// Capabilities are all that jobs require.
+var Capabilities = []string{"go", "linux", "rust"}
 
 func pointer[T any](v T) *T { return &v }
 
 func pick[T any](r *rand.Rand, of []T) T { return of[r.IntN(len(of))] }
 
-// next draws a call. Client numbers start at 0; each belongs to one of three factories.
-func (l *load) next(r *rand.Rand, client int) call {
+// Next draws a call. Client numbers start at 0; each belongs to one of three factories.
+func (l *Load) Next(r *rand.Rand, client int) Move {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.made++
 	c := l.draw(r, fmt.Sprintf("f%d", client%3))
-	c.proposal.Caller = fsm.Caller{Actor: fsm.ActorRoot}
-	c.proposal.Request = fmt.Sprintf("r%d", l.made)
-	switch c.proposal.Command.(type) {
+	c.Proposal.Caller = fsm.Caller{Actor: fsm.ActorRoot}
+	c.Proposal.Request = fmt.Sprintf("r%d", l.made)
+	if l.Remote && c.Proposal.Command != nil {
+		c.Proposal.Key, c.Proposal.Request = fmt.Sprintf("%s-k%d", l.Product, l.made), ""
+		return c
+	}
+	switch c.Proposal.Command.(type) {
 	case nil, *fsm.Renew, *fsm.Heartbeat: // these are not remembered
 		return c
 	}
 	if r.IntN(2) == 0 {
-		c.proposal.Key = fmt.Sprintf("k%d", l.made)
+		c.Proposal.Key = fmt.Sprintf("k%d", l.made)
 	}
 	return c
 }
 
-func (l *load) draw(r *rand.Rand, factory string) call {
-	do := func(c fsm.Command) call { return call{proposal: fsm.Proposal{Command: c}} }
+func (l *Load) draw(r *rand.Rand, factory string) Move {
+	do := func(c fsm.Command) Move { return Move{Proposal: fsm.Proposal{Command: c}} }
+	read := func(product string, s Subject, id string) Move {
+		return Move{Query: Query{Product: product, Subject: s, ID: id}}
+	}
 	seconds := int64(5 + r.IntN(56))
+	claim := func() Move {
+		m := do(&fsm.Claim{ProductID: l.Product, FactoryID: factory, LeaseSeconds: seconds})
+		if l.Remote {
+			m.Wait = max(0, r.Int64N(8)-6)
+		}
+		return m
+	}
 	some := func() string { // a job, sometimes one that is not there
 		if len(l.jobs) == 0 || r.IntN(50) == 0 {
 			return "nowhere"
@@ -78,7 +95,7 @@ func (l *load) draw(r *rand.Rand, factory string) call {
 		return l.jobs[len(l.jobs)-1-min(r.IntN(len(l.jobs)), r.IntN(len(l.jobs)))]
 	}
 	n := r.IntN(100)
-	full := l.jobsMax > 0 && len(l.jobs) >= l.jobsMax
+	full := l.JobsMax > 0 && len(l.jobs) >= l.JobsMax
 	var mine held
 	for try := 0; len(l.leases) > 0 && try < 4 && mine.factory != factory; try++ {
 		mine = pick(r, l.leases) // sometimes another's: whoever knows the epoch may speak
@@ -88,67 +105,69 @@ func (l *load) draw(r *rand.Rand, factory string) call {
 		s := l.submission(r, true)
 		s.IdempotencyKey = pick(r, l.keys)
 		l.made++
-		return do(&fsm.Submit{ProductID: product, JobID: fmt.Sprintf("j%d", l.made), Submission: s})
+		return do(&fsm.Submit{ProductID: l.Product, JobID: fmt.Sprintf("j%d", l.made), Submission: s})
 	case n < 14 && !full:
 		s := l.submission(r, false)
 		if r.IntN(2) == 0 {
 			s.IdempotencyKey = fmt.Sprintf("s%d", l.made)
 		}
 		id := fmt.Sprintf("j%d", l.made)
-		l.jobs = append(l.jobs, id) // known at once: calls that come too early are part of the test
+		if !l.Remote {
+			l.jobs = append(l.jobs, id) // known at once: calls that come too early are part of the test
+		}
 		if s.IdempotencyKey != "" {
 			l.keys = append(l.keys, s.IdempotencyKey)
 		}
-		return do(&fsm.Submit{ProductID: product, JobID: id, Submission: s})
-	case n < 16 && !full && !l.plain:
+		return do(&fsm.Submit{ProductID: l.Product, JobID: id, Submission: s})
+	case n < 16 && !full && !l.Plain:
 		return do(l.batch(r))
 	case n < 36:
-		return do(&fsm.Claim{ProductID: product, FactoryID: factory, LeaseSeconds: seconds})
-	case n < 38 && !l.plain:
-		return do(&fsm.ClaimBatch{ProductID: product, FactoryID: factory, LeaseSeconds: seconds, Max: int64(1 + r.IntN(3))})
+		return claim()
+	case n < 38 && !l.Plain:
+		return do(&fsm.ClaimBatch{ProductID: l.Product, FactoryID: factory, LeaseSeconds: seconds, Max: int64(1 + r.IntN(3))})
 	case n < 43:
 		return do(l.heartbeat(r, factory))
 	case n < 49:
-		return call{query: check.Query{Product: product, Subject: check.Jobs, ID: some()}}
+		return read(l.Product, Jobs, some())
 	case n < 51:
-		return call{query: check.Query{Product: product, Subject: check.Leases, ID: some()}}
+		return read(l.Product, Leases, some())
 	case n < 52:
-		return call{query: check.Query{Product: product, Subject: check.Factories, ID: factory}}
+		return read(l.Product, Factories, factory)
 	case n < 53:
-		return call{query: check.Query{Product: "other", Subject: check.Jobs, ID: some()}}
+		return read("other", Jobs, some())
 	case n < 55:
-		return do(&fsm.Cancel{ProductID: product, JobID: some(), Reason: "because"})
+		return do(&fsm.Cancel{ProductID: l.Product, JobID: some(), Reason: "because"})
 	case n < 59:
-		return do(&fsm.Requeue{ProductID: product, JobID: some()})
+		return do(&fsm.Requeue{ProductID: l.Product, JobID: some()})
 	case n < 64:
 		return do(l.operate(r, some()))
-	case n < 65 && !l.plain:
-		return do(&fsm.PutProfile{ProductID: product, Name: "coder", Snapshot: fleet.JSON(fmt.Sprintf(`{"n":%d}`, r.IntN(3)))})
+	case n < 65 && !l.Plain:
+		return do(&fsm.PutProfile{ProductID: l.Product, Name: "coder", Snapshot: fleet.JSON(fmt.Sprintf(`{"n":%d}`, r.IntN(3)))})
 	case mine.job == "":
-		return do(&fsm.Claim{ProductID: product, FactoryID: factory, LeaseSeconds: seconds})
+		return claim()
 	case n < 70:
-		return do(&fsm.Renew{ProductID: product, JobID: mine.job, LeaseEpoch: l.epoch(r, mine), LeaseSeconds: seconds * int64(r.IntN(2))})
+		return do(&fsm.Renew{ProductID: l.Product, JobID: mine.job, LeaseEpoch: epoch(r, mine), LeaseSeconds: seconds * int64(r.IntN(2))})
 	case n < 75:
-		return do(&fsm.Release{ProductID: product, JobID: mine.job, LeaseEpoch: l.epoch(r, mine), DelaySeconds: max(0, int64(r.IntN(20)-10))})
+		return do(&fsm.Release{ProductID: l.Product, JobID: mine.job, LeaseEpoch: epoch(r, mine), DelaySeconds: max(0, int64(r.IntN(20)-10))})
 	case n < 77:
-		return do(&fsm.Comment{ProductID: product, JobID: mine.job, LeaseEpoch: pointer(l.epoch(r, mine)), Data: `{"text":"x"}`})
+		return do(&fsm.Comment{ProductID: l.Product, JobID: mine.job, LeaseEpoch: pointer(epoch(r, mine)), Data: fleet.JSON(fmt.Sprintf(`{"text":%q}`, l.text(r)))})
 	case n < 78:
-		return do(&fsm.AddArtifact{ProductID: product, JobID: mine.job, Request: fleet.ArtifactRequest{
-			LeaseEpoch: pointer(l.epoch(r, mine)), Name: "log", Kind: "text", URI: "https://example.org/log",
+		return do(&fsm.AddArtifact{ProductID: l.Product, JobID: mine.job, Request: fleet.ArtifactRequest{
+			LeaseEpoch: pointer(epoch(r, mine)), Name: "log", Kind: "text", URI: "https://example.org/log",
 		}})
-	case n < 80 && !l.plain:
+	case n < 80 && !l.Plain:
 		var reports []fleet.JobReport
 		for range 1 + r.IntN(3) {
 			h := pick(r, l.leases)
 			reports = append(reports, fleet.JobReport{JobID: h.job, Report: l.report(r, h)})
 		}
-		return do(&fsm.Report{ProductID: product, Reports: reports})
+		return do(&fsm.Report{ProductID: l.Product, Reports: reports})
 	}
-	return do(&fsm.Patch{ProductID: product, JobID: mine.job, Report: l.report(r, mine)})
+	return do(&fsm.Patch{ProductID: l.Product, JobID: mine.job, Report: l.report(r, mine)})
 }
 
 // epoch is mostly the right one.
-func (l *load) epoch(r *rand.Rand, h held) uint64 {
+func epoch(r *rand.Rand, h held) uint64 {
 	switch r.IntN(12) {
 	case 0:
 		return max(1, h.epoch-1)
@@ -158,10 +177,17 @@ func (l *load) epoch(r *rand.Rand, h held) uint64 {
 	return h.epoch
 }
 
-func (l *load) submission(r *rand.Rand, again bool) fleet.Submission {
-	s := fleet.Submission{BodyMd: fmt.Sprintf("text %d", r.IntN(3)), Priority: pick(r, fleet.Priorities[:])}
+func (l *Load) text(r *rand.Rand) string {
+	if l.Text != nil {
+		return l.Text(r)
+	}
+	return fmt.Sprintf("text %d", r.IntN(3))
+}
+
+func (l *Load) submission(r *rand.Rand, again bool) fleet.Submission {
+	s := fleet.Submission{BodyMd: l.text(r), Priority: pick(r, fleet.Priorities[:])}
 	if r.IntN(3) == 0 {
-		s.Capabilities = []string{pick(r, capabilities)}
+		s.Capabilities = []string{pick(r, Capabilities)}
 	}
 	if len(l.jobs) > 0 && r.IntN(4) == 0 {
 		for range 1 + r.IntN(2) {
@@ -190,7 +216,7 @@ func (l *load) submission(r *rand.Rand, again bool) fleet.Submission {
 			s.Budget.Wall = pointer(int64(20 + r.IntN(100)))
 		}
 	}
-	if !again && !l.plain && r.IntN(20) == 0 {
+	if !again && !l.Plain && r.IntN(20) == 0 {
 		s.Profile = "coder" // perhaps unknown yet
 	}
 	s.Normalize()
@@ -198,17 +224,19 @@ func (l *load) submission(r *rand.Rand, again bool) fleet.Submission {
 }
 
 // batch is a composite with children, or some jobs that name each other by key.
-func (l *load) batch(r *rand.Rand) fsm.Command {
-	b := &fsm.SubmitBatch{ProductID: product}
-	add := func(s fleet.Submission) string {
+func (l *Load) batch(r *rand.Rand) fsm.Command {
+	b := &fsm.SubmitBatch{ProductID: l.Product}
+	add := func(s fleet.Submission) {
 		l.made++
 		id := fmt.Sprintf("j%d", l.made)
 		s.Normalize()
 		b.JobIDs, b.Submissions = append(b.JobIDs, id), append(b.Submissions, s)
-		return id
+		if !l.Remote {
+			l.jobs = append(l.jobs, id)
+		}
 	}
 	if r.IntN(3) == 0 {
-		l.jobs = append(l.jobs, add(fleet.Submission{Kind: fleet.Composite, BodyMd: "all of it"}))
+		add(fleet.Submission{Kind: fleet.Composite, BodyMd: "all of it"})
 		return b
 	}
 	key := ""
@@ -222,16 +250,16 @@ func (l *load) batch(r *rand.Rand) fsm.Command {
 		}
 		key = fmt.Sprintf("b%d-%d", l.made, i)
 		s.IdempotencyKey = key
-		l.jobs = append(l.jobs, add(s))
+		add(s)
 	}
 	return b
 }
 
-func (l *load) heartbeat(r *rand.Rand, factory string) fsm.Command {
+func (l *Load) heartbeat(r *rand.Rand, factory string) fsm.Command {
 	b := fleet.HeartbeatRequest{FactoryID: factory, HeartbeatSeconds: pointer(int64(3600))}
 	if r.IntN(3) == 0 {
 		can := fleet.Strings{}
-		for _, c := range capabilities {
+		for _, c := range Capabilities {
 			if r.IntN(3) > 0 {
 				can = append(can, c)
 			}
@@ -250,14 +278,15 @@ func (l *load) heartbeat(r *rand.Rand, factory string) fsm.Command {
 	for _, h := range l.leases {
 		if h.factory == factory && r.IntN(2) == 0 && !named[h.job] && len(b.Leases) < 5 {
 			named[h.job] = true
-			b.Leases = append(b.Leases, fleet.HeldLease{JobID: h.job, LeaseEpoch: l.epoch(r, h)})
+			b.Leases = append(b.Leases, fleet.HeldLease{JobID: h.job, LeaseEpoch: epoch(r, h)})
 		}
 	}
-	return &fsm.Heartbeat{ProductID: product, Heartbeat: b}
+	b.Normalize()
+	return &fsm.Heartbeat{ProductID: l.Product, Heartbeat: b}
 }
 
-func (l *load) operate(r *rand.Rand, id string) fsm.Command {
-	p := &fsm.OperatorPatch{ProductID: product, JobID: id}
+func (l *Load) operate(r *rand.Rand, id string) fsm.Command {
+	p := &fsm.OperatorPatch{ProductID: l.Product, JobID: id}
 	switch n := r.IntN(10); {
 	case n == 0: // no If-Match
 	case n < 4:
@@ -279,8 +308,8 @@ func (l *load) operate(r *rand.Rand, id string) fsm.Command {
 	return p
 }
 
-func (l *load) report(r *rand.Rand, h held) fleet.Report {
-	rep := fleet.Report{LeaseEpoch: pointer(l.epoch(r, h))}
+func (l *Load) report(r *rand.Rand, h held) fleet.Report {
+	rep := fleet.Report{LeaseEpoch: pointer(epoch(r, h))}
 	switch n := r.IntN(20); {
 	case n < 9:
 		on := map[fleet.Stage]fleet.Stage{fleet.Assigned: fleet.Building, fleet.Building: fleet.Review, fleet.Review: fleet.Testing, fleet.Testing: fleet.Shipped}
@@ -313,10 +342,16 @@ func (l *load) report(r *rand.Rand, h held) fleet.Report {
 	return rep
 }
 
-// learn takes from an answer what a client remembers of it.
-func (l *load) learn(c call, a fsm.Answer) {
+// Learn takes from an answer what clients remember of it.
+func (l *Load) Learn(a fsm.Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	submitted := func(s *fleet.SubmitResult) {
+		if l.Remote && s.Outcome == fleet.Created {
+			l.jobs = append(l.jobs, s.Job.ID)
+		}
+		l.versions[s.Job.ID] = s.Job.Version
+	}
 	switch d := a.Result.(type) {
 	case *fleet.Claim:
 		l.granted(d)
@@ -325,7 +360,11 @@ func (l *load) learn(c call, a fsm.Answer) {
 			l.granted(&d.Claims[i])
 		}
 	case *fleet.SubmitResult:
-		l.versions[d.Job.ID] = d.Job.Version
+		submitted(d)
+	case *fleet.SubmitResults:
+		for i := range d.Results {
+			submitted(&d.Results[i])
+		}
 	case *fleet.Job:
 		l.versions[d.ID] = d.Version
 		for i := range l.leases {
@@ -336,7 +375,7 @@ func (l *load) learn(c call, a fsm.Answer) {
 	}
 }
 
-func (l *load) granted(c *fleet.Claim) {
+func (l *Load) granted(c *fleet.Claim) {
 	if c.Job == nil {
 		return
 	}

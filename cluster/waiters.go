@@ -45,21 +45,20 @@ func (n *Node) Claim(ctx context.Context, p fsm.Proposal, wait time.Duration) (f
 	if err != nil {
 		return a, err
 	}
-	if !found {
-		if a.Err != nil || wait <= 0 {
-			return a, nil
+	if found {
+		if a, err = n.Propose(ctx, p); err != nil {
+			return a, err
 		}
-	} else if a, err := n.Propose(ctx, p); err != nil || !isNothing(a) {
-		return a, err
 	}
-	if wait <= 0 {
-		return n.nothing(w), nil
+	if !isNothing(a) || wait <= 0 {
+		return a, nil
 	}
-	return n.await(ctx, w, wait)
+	return n.await(ctx, w, wait, a)
 }
 
-// await proposes whenever the waiter is woken, until it gets something or its time is over.
-func (n *Node) await(ctx context.Context, w *waiter, wait time.Duration) (fsm.Answer, error) {
+// await proposes whenever the waiter is woken, until it gets something or its time is over. Then the answer is the last one that said
+// that there is nothing: at this moment there may be a job that another waiter was woken for.
+func (n *Node) await(ctx context.Context, w *waiter, wait time.Duration, nothing fsm.Answer) (fsm.Answer, error) {
 	n.metrics.waiting.Inc()
 	defer n.metrics.waiting.Dec()
 	over := time.NewTimer(wait)
@@ -81,6 +80,9 @@ func (n *Node) await(ctx context.Context, w *waiter, wait time.Duration) (fsm.An
 			case !isNothing(a) && !passedOver(a):
 				return a, nil
 			default:
+				if isNothing(a) {
+					nothing = a
+				}
 				woken = false
 				n.waiters.handOn(w)
 				continue
@@ -91,11 +93,11 @@ func (n *Node) await(ctx context.Context, w *waiter, wait time.Duration) (fsm.An
 			woken = true
 		case <-changed:
 		case <-over.C:
-			return n.nothing(w), nil
+			return nothing, nil
 		case <-leaderless:
-			return n.nothing(w), nil
+			return nothing, nil
 		case <-n.draining:
-			return n.nothing(w), nil
+			return nothing, nil
 		case <-ctx.Done():
 			return fsm.Answer{}, context.Cause(ctx)
 		}
@@ -128,10 +130,6 @@ func isNothing(a fsm.Answer) bool {
 	return false
 }
 
-func (n *Node) nothing(w *waiter) fsm.Answer {
-	return fsm.Answer{Result: w.nothing, Index: n.machine.Index()}
-}
-
 // lookLocally reports whether a proposal is worth it by what this node has: a job, or a remembered answer.
 func (n *Node) lookLocally(w *waiter) (promising bool) {
 	n.machine.View(func(v fsm.View) {
@@ -147,7 +145,7 @@ func (n *Node) lookLocally(w *waiter) (promising bool) {
 
 // lookLinearizably answers a claim that can be granted nothing; found says that a proposal is worth it.
 func (n *Node) lookLinearizably(ctx context.Context, w *waiter) (a fsm.Answer, found bool, err error) {
-	a = n.nothing(w)
+	a.Result = w.nothing
 	err = n.Read(ctx, Linearizable, 0, func(v fsm.View) {
 		a.Index = v.Index()
 		if _, remembered := v.Remembered(w.proposal); remembered {

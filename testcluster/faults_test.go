@@ -423,3 +423,52 @@ func TestLeaderIsCutOffWhileItRestores(t *testing.T) {
 		})
 	}
 }
+
+// A claim whose time is over while there is a job that another one was woken for does not say, of that state, that there was nothing (I11).
+func TestTimeIsOverWhileAnotherIsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.Start(t, 3, func(c *cluster.Config) { c.Timing = cluster.TimingWAN })
+		leader := c.Leader(t)
+		follower := (leader + 1) % 3
+		c.Factory(t, "f")
+		claim := func(wait time.Duration) <-chan fsm.Answer {
+			answer := make(chan fsm.Answer, 1)
+			go func() {
+				a, err := c.Node(follower).Claim(t.Context(), fsm.Proposal{
+					Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: &fsm.Claim{ProductID: testcluster.Product, FactoryID: "f", LeaseSeconds: 60},
+				}, wait)
+				if err != nil {
+					t.Error(err)
+				}
+				answer <- a
+			}()
+			synctest.Wait()
+			return answer
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		first, second := claim(time.Minute), claim(10*time.Second)
+		time.Sleep(9 * time.Second)
+		c.Network().Delay(fmt.Sprintf("n%d", leader+1), fmt.Sprintf("n%d", follower+1), 400*time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
+		s := fleet.Submission{BodyMd: "x"}
+		s.Normalize()
+		submitted, err := c.Node(leader).Propose(t.Context(), fsm.Proposal{
+			Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: &fsm.Submit{ProductID: testcluster.Product, JobID: "x", Submission: s},
+		})
+		if err != nil || submitted.Err != nil {
+			t.Fatal(err, submitted.Err)
+		}
+		got := <-second // the first one's claim is on its way to the leader
+		if took := time.Since(began).Round(time.Second); took != 10*time.Second || got.Result.(*fleet.Claim).Job != nil {
+			t.Fatalf("the second waiter got %v after %s, want nothing after 10 s", got, took)
+		}
+		granted := <-first
+		if granted.Result.(*fleet.Claim).Job == nil || granted.Index <= submitted.Index {
+			t.Fatalf("the first waiter got %v, want the job", granted)
+		}
+		if got.Index >= submitted.Index && got.Index < granted.Index {
+			t.Errorf("I11: there was nothing to claim at index %d, it said; a job was submitted at %d and granted at %d", got.Index, submitted.Index, granted.Index)
+		}
+	})
+}

@@ -195,17 +195,17 @@ func (g *gossip) rejoin(ctx context.Context) {
 				}
 			}
 		}
-		if silent == 0 {
-			wait = time.Second
+		pause := wait
+		if wait = min(2*wait, 10*time.Second); silent == 0 { // there is no hurry: Raft dials servers, not members of gossip
+			pause, wait = 5*time.Second, time.Second
 		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
-		wait = min(2*wait, 10*time.Second)
 	}
 }
 

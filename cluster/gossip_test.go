@@ -216,12 +216,16 @@ func says(kind byte, fields ...any) []byte {
 }
 
 // bomb is zeros that LZW made small.
-func bomb(size int) []byte { return compressed(make([]byte, size)) }
+func bomb(size int) []byte { return compressed(io.LimitReader(zeros{}, int64(size))) }
 
-func compressed(plain []byte) []byte {
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+func compressed(plain io.Reader) []byte {
 	var b bytes.Buffer
 	w := lzw.NewWriter(&b, lzw.LSB, 8)
-	_, _ = w.Write(plain)
+	_, _ = io.Copy(w, plain)
 	_ = w.Close()
 	return says(gossipCompressed, "Algo", 0, "Buf", b.Bytes())
 }
@@ -375,11 +379,11 @@ func TestCompressedGossip(t *testing.T) {
 		plain []byte
 		want  error
 	}{
-		{"a message", compressed(ping), nil},
-		{"two in one packet", compressed(pair), nil},
-		{"one compressed twice", compressed(compressed(ping)), errNotOurGossip},
-		{"too large a message", compressed(make([]byte, maxGossipMessage+1)), errNotOurGossip},
-		{"nothing", compressed(nil), errNotOurGossip},
+		{"a message", compressed(bytes.NewReader(ping)), nil},
+		{"two in one packet", compressed(bytes.NewReader(pair)), nil},
+		{"one compressed twice", compressed(bytes.NewReader(compressed(bytes.NewReader(ping)))), errNotOurGossip},
+		{"too large a message", bomb(maxGossipMessage + 1), errNotOurGossip},
+		{"nothing", bomb(0), errNotOurGossip},
 		{"what is not compressed at all", says(gossipCompressed, "Algo", 0, "Buf", []byte("x")), errNotOurGossip},
 		{"what ends early", says(gossipCompressed)[:1], errNotOurGossip},
 	} {

@@ -240,11 +240,13 @@ func (s job) expire(c Call) []outcome {
 	s = s.fence()
 	s.losses++
 	switch {
-	case c.Reason != "": // by the time that the reaper came, the lease had lasted longer than budget.wall too
-		if !s.ask.Wall {
+	case c.Reason != "": // by the time that the reaper came, the lease had lasted longer than budget.wall too; or the budget had shrunk
+		if !s.ask.Wall && !s.overspent() {
 			return nil
 		}
 		return []outcome{moved(s.end(fleet.Failed, c.Reason))}
+	case s.overspent():
+		return nil
 	case s.losses >= s.ask.Losses:
 		return []outcome{moved(s.end(fleet.DeadLetter, "lease_expired"))}
 	}
@@ -265,6 +267,11 @@ func (s job) release(c Call) []outcome {
 	s = s.back()
 	s.waits = s.waits || c.Delay
 	return append(all, moved(s))
+}
+
+// overspent is that tokens or money pass the budget. One that was superseded may have a smaller budget than it has spent.
+func (s job) overspent() bool {
+	return s.ask.Tokens >= 0 && s.spent+s.in+s.out > s.ask.Tokens || s.ask.USD >= 0 && s.spentUSD+s.usd > s.ask.USD
 }
 
 // patch is what the holder reports.
@@ -295,7 +302,7 @@ func (s job) patch(c Call) []outcome {
 		s.reason = anything
 	}
 	var all []outcome
-	overspent := s.ask.Tokens >= 0 && s.spent+s.in+s.out > s.ask.Tokens || s.ask.USD >= 0 && s.spentUSD+s.usd > s.ask.USD
+	overspent := s.overspent()
 	if overspent || s.ask.Wall { // whether the stage of the same report still counts is not said, nor whether its losses do
 		all = forgiving(s.fence().end(fleet.Failed, "budget_exceeded"))
 		if overspent && c.Stage != fleet.Shipped && c.Stage != fleet.Failed {

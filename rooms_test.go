@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"fsm":              2,
 	"rpc/client":       2,
 	"internal/nearest": 2,
+	"internal/release": 2,
 	"internal/jobfile": 3,
 	"internal/check":   3,
 	"cluster":          3,

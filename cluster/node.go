@@ -272,7 +272,9 @@ func (n *Node) watchLeader(r *raft.Raft) {
 
 // spread tells of an entry's news. The state machine's goroutine calls it, so it does not block.
 func (n *Node) spread(news fsm.News) {
-	n.waiters.notify(news.Products...)
+	if n.waiters.notify(news.Products...); news.TokenEnded {
+		n.waiters.notifyAll()
+	}
 	if len(news.Feeds) > 0 {
 		n.mu.Lock()
 		for _, product := range news.Feeds {

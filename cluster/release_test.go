@@ -3,13 +3,9 @@ package cluster
 // This file tests that this build writes what the release before can read: byte for byte what that release wrote itself.
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -18,46 +14,8 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/lysnrai/fleet/fsm"
+	"github.com/lysnrai/fleet/internal/release"
 )
-
-// unpackRelease unpacks data directories that a release left behind, and returns them.
-func unpackRelease(t *testing.T, file string) (dirs []string) {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := t.TempDir()
-	for r := tar.NewReader(z); ; {
-		head, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return dirs
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(to, filepath.FromSlash(head.Name))
-		if head.Typeflag == tar.TypeDir {
-			err = os.Mkdir(path, 0o700)
-			if filepath.Dir(path) == to {
-				dirs = append(dirs, path)
-			}
-		} else {
-			var b []byte
-			if b, err = io.ReadAll(r); err == nil {
-				err = os.WriteFile(path, b, 0o600)
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // Every entry and snapshot of the first release, read and written again at its level, has the bytes that it had, and a node's state has
 // the bytes of the other's snapshot: so what this build writes before the level rises is what that release would have written.
@@ -68,7 +26,15 @@ func TestFirstLevelIsWrittenAsItWas(t *testing.T) {
 	}
 	commands, entries, snapshots := map[string]int{}, 0, 0
 	for _, file := range files {
-		for _, dir := range unpackRelease(t, file) {
+		to := t.TempDir()
+		if err := release.Unpack(file, to); err != nil {
+			t.Fatal(err)
+		}
+		dirs, err := filepath.Glob(filepath.Join(to, "n[0-9]"))
+		if err != nil || len(dirs) == 0 {
+			t.Fatalf("%s: got %q, %v, want data directories", file, dirs, err)
+		}
+		for _, dir := range dirs {
 			name := filepath.Base(file) + " " + filepath.Base(dir)
 			cfg, err := Config{Name: filepath.Base(dir), DataDir: dir, NodeAddr: "x:1", GossipAddr: "x:2", Secret: []byte("x"), Timing: TimingLocal}.withDefaults()
 			if err != nil {

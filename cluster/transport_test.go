@@ -5,7 +5,9 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -95,6 +97,22 @@ func TestPeersThatAreRefused(t *testing.T) {
 	}
 }
 
+// outdated is a certificate of the cluster that ended long ago.
+func outdated(keys *clusterKeys, p peer) (*tls.Certificate, error) {
+	cert, err := keys.certificate(p)
+	if err != nil {
+		return nil, err
+	}
+	template, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		return nil, err
+	}
+	template.NotAfter = template.NotBefore.Add(time.Hour)
+	authority := &x509.Certificate{Subject: template.Issuer}
+	cert.Certificate[0], err = x509.CreateCertificate(rand.Reader, template, authority, template.PublicKey, keys.ca)
+	return cert, err
+}
+
 // The side that accepts judges too: a dialler that checks nothing gets no further.
 func TestAcceptorRefusesStrangers(t *testing.T) {
 	keys, _ := deriveKeys([]byte("s"))
@@ -103,12 +121,13 @@ func TestAcceptorRefusesStrangers(t *testing.T) {
 		cert func() (*tls.Certificate, error)
 		ok   bool
 	}{
-		"a server of the cluster": {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", "c1"}) }, true},
-		"another secret":          {func() (*tls.Certificate, error) { return others.certificate(peer{"x", "c1"}) }, false},
-		"another cluster":         {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", "c2"}) }, false},
-		"no cluster":              {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", ""}) }, false},
-		"another role":            {func() (*tls.Certificate, error) { return keys.sign(peer{"x", "c1"}, "client") }, false},
-		"no certificate":          {func() (*tls.Certificate, error) { return &tls.Certificate{}, nil }, false},
+		"a server of the cluster":  {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", "c1"}) }, true},
+		"another secret":           {func() (*tls.Certificate, error) { return others.certificate(peer{"x", "c1"}) }, false},
+		"another cluster":          {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", "c2"}) }, false},
+		"no cluster":               {func() (*tls.Certificate, error) { return keys.certificate(peer{"x", ""}) }, false},
+		"another role":             {func() (*tls.Certificate, error) { return keys.sign(peer{"x", "c1"}, "client") }, false},
+		"one whose dates are over": {func() (*tls.Certificate, error) { return outdated(keys, peer{"x", "c1"}) }, true}, // a clock must not cut a node off
+		"no certificate":           {func() (*tls.Certificate, error) { return &tls.Certificate{}, nil }, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := NewMemoryNetwork()

@@ -289,6 +289,11 @@ func (ws *waiters) wake(product string) {
 			if w.promised != "" {
 				continue
 			}
+			if v.Authorize(w.proposal.Caller, fleet.RoleFactory, product) != nil { // whatever there is for its like
+				w.promised = refusal
+				w.wake()
+				continue
+			}
 			like := ""
 			if f, ok := v.Factory(product, w.factory); ok {
 				like = strings.Join(f.Capabilities, "\x00") + "\x01" + strings.Join(f.Engines, "\x00")
@@ -308,12 +313,17 @@ func (ws *waiters) wake(product string) {
 			default: // it is refused for good: let it hear so
 				w.promised = refusal
 			}
-			select {
-			case w.woken <- struct{}{}:
-			default:
-			}
+			w.wake()
 		}
 	})
+}
+
+// wake does not block: one wake-up is as good as two.
+func (w *waiter) wake() {
+	select {
+	case w.woken <- struct{}{}:
+	default:
+	}
 }
 
 func asRefusal(err error) *fleet.Error {

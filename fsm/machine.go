@@ -42,6 +42,8 @@ type News struct {
 	Products []string
 	// Feeds are the products whose feed grew, in sorted order.
 	Feeds []string
+	// TokenEnded says that a token was revoked or expired: whoever waits with it is to hear so.
+	TokenEnded bool
 }
 
 // View calls fn with the state as it is after the last entry. fn must not keep the View, but it may keep documents:

@@ -86,7 +86,7 @@ func (tx *tx) meet(d deadline) {
 		note(&tx.factories, tx.p, &f, nil)
 		tx.changed++
 	case dueToken:
-		tx.st.expireToken(d.id)
+		tx.endToken(d.id)
 		tx.changed++
 	case dueRetention:
 		tx.purge(d.id)

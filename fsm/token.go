@@ -43,13 +43,16 @@ func (c *DeleteToken) apply(tx *tx) (Result, error) {
 	if _, ok := tx.st.tokens.Get(c.ID); !ok {
 		return nil, fleet.Errorf(fleet.NotFound, "there is no token %s", c.ID)
 	}
-	tx.st.dropToken(c.ID)
+	tx.endToken(c.ID)
 	tx.changed++
 	return &Done{}, nil
 }
 
-// expireToken ends a token at its time. Until this entry it was valid, whatever a clock says.
-func (st *state) expireToken(id string) { st.dropToken(id) }
+// endToken ends a token that is revoked, or whose time has come. Until this entry it was valid, whatever a clock says.
+func (tx *tx) endToken(id string) {
+	tx.st.dropToken(id)
+	tx.news.TokenEnded = true
+}
 
 // dropToken ends a token for ever. Factories that it registered are open from now on: their owner is only a word.
 func (st *state) dropToken(id string) {

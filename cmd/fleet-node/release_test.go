@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/lysnrai/fleet/cluster"
 	"github.com/lysnrai/fleet/fsm"
+	"github.com/lysnrai/fleet/internal/release"
 	"github.com/lysnrai/fleet/rpc"
 )
 
@@ -79,7 +79,9 @@ func TestReleases(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			dir := t.TempDir()
-			unpack(t, file, dir)
+			if err := release.Unpack(file, dir); err != nil {
+				t.Fatal(err)
+			}
 			b, err := os.ReadFile(filepath.Join(dir, "dump.json"))
 			var want dump
 			if err == nil {
@@ -204,45 +206,6 @@ func covers(want, got any) bool {
 		return ok
 	}
 	return reflect.DeepEqual(want, got)
-}
-
-func unpack(t *testing.T, file, dir string) {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	for r := tar.NewReader(z); ; {
-		head, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if head.Typeflag == tar.TypeDir {
-			err = root.Mkdir(strings.TrimSuffix(head.Name, "/"), 0o700)
-		} else {
-			var to *os.File
-			if to, err = root.OpenFile(head.Name, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600); err == nil {
-				_, err = io.Copy(to, r)
-				err = errors.Join(err, to.Close())
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 func pack(t *testing.T, file, dir string) {

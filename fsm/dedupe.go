@@ -91,12 +91,8 @@ func (m *memory) find(p *Proposal, now fleet.Time) (*remembered, bool) {
 	return r, ok && r.at.Add(rememberSeconds) >= now
 }
 
-// add remembers an answer in place of what its key had, and makes room at the cost of the same caller.
+// add remembers an answer under a key that has none, and makes room at the cost of the same caller.
 func (m *memory) add(r *remembered) {
-	key := memoryKey(r.caller, r.key)
-	if old, ok := m.answers.Get(key); ok {
-		m.drop(old)
-	}
 	m.index(r)
 	for m.full(r.caller) {
 		oldest, ok := m.oldest(r.caller)
@@ -230,6 +226,9 @@ func (tx *tx) remember(p *Proposal, a Answer) {
 	if p.Key != "" && memorable(p.Command, a.Result) {
 		tx.found()
 		m := tx.p.memory
+		if old, ok := m.answers.Get(memoryKey(p.Caller.Actor, p.Key)); ok { // first: the texts of both may be the same
+			m.drop(old)
+		}
 		r := &remembered{n: m.next, at: tx.st.now, caller: p.Caller.Actor, key: p.Key, request: p.Request}
 		thin, documents := exchange(a.Result, func(text string) string { return m.intern(r, text) })
 		var err error

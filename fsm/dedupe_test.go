@@ -123,6 +123,29 @@ func TestMemoryFadesAfterTenMinutes(t *testing.T) {
 	}
 }
 
+// A call that comes again when its answer has faded, but is still there, is done again, though both answers have the same texts.
+func TestTextsOfAFadedAnswer(t *testing.T) {
+	c := newCaller(t)
+	long := strings.Repeat("long ", 50)
+	comment := &Comment{ProductID: "p", JobID: "j", Data: fleet.JSON(fmt.Sprintf(`{"text":%q}`, long))}
+	c.submit("", "j", "x")
+	c.must("k", comment)
+	c.now = c.now.Add(rememberSeconds + 1)
+	for range 2 {
+		a := c.propose("k", comment)
+		if a.Err != nil || a.Replayed || string(a.Result.(*fleet.Event).Data) != string(comment.Data) {
+			t.Fatalf("a comment that was made 10 minutes ago under the same key: got %+v, want a second one", a)
+		}
+		if a = c.propose("k", comment); !a.Replayed || string(a.Result.(*fleet.Event).Data) != string(comment.Data) {
+			t.Fatalf("its repeat: got %+v, want the same answer", a)
+		}
+		c.now = c.now.Add(rememberSeconds + 1)
+	}
+	if m := c.memory(); m.bodies.Len() != 1 || m.answers.Len() != 1 {
+		t.Errorf("got %d texts of %d answers, want one of one", m.bodies.Len(), m.answers.Len())
+	}
+}
+
 // Over a caller's quarter its own oldest go, but none of the last minute: then its submits are refused, and nobody else's.
 func TestMemoryIsBounded(t *testing.T) {
 	defer func(n int64) { maxMemoryDocuments = n }(maxMemoryDocuments)

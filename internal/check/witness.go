@@ -190,6 +190,9 @@ func (r *Replay) witness(o *Operation) error {
 	inLog := r.found[tag(&o.Proposal)]
 	effects := 0
 	var effect occurrence
+	inLog = slices.DeleteFunc(slices.Clone(inLog), func(c occurrence) bool { // a claim that got nothing looks again, and may find no leader then
+		return o.NoEffect && c.answer.Err == nil && nothing(c.answer.Result)
+	})
 	for _, c := range inLog {
 		if c.answer.Err == nil && !c.answer.Replayed && !nothing(c.answer.Result) {
 			effects++

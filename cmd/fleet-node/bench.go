@@ -104,7 +104,7 @@ func (b *benchCommand) run(c *cobra.Command, args []string) error {
 		}
 	}
 	if own && errors.Is(err, fleet.Forbidden) {
-		return fmt.Errorf("%w; the load needs the roles submitter and factory in a product: if the token is for some products only, name one that nobody uses with --product", err)
+		return fmt.Errorf("%w (the load needs the roles submitter and factory; if the token is for some products only, name one that nobody uses with --product)", err)
 	}
 	if err == nil && result.Errors > 0 {
 		return failures(result)

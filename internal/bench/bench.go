@@ -123,10 +123,9 @@ func (b *bench) vacant(ctx context.Context) error {
 }
 
 func (b *bench) run(ctx context.Context) (*Result, error) {
-	_, before, err := b.look(ctx)
-	visible := err == nil
-	if err != nil && !errors.Is(err, fleet.Forbidden) {
-		return nil, err
+	_, before, lookErr := b.look(ctx)
+	if lookErr != nil && !errors.Is(lookErr, fleet.Forbidden) {
+		return nil, lookErr
 	}
 	if err := b.setUp(ctx); err != nil {
 		return nil, err
@@ -134,22 +133,24 @@ func (b *bench) run(ctx context.Context) (*Result, error) {
 	load := map[Kind]func(context.Context, *worker) error{
 		Cycle: b.cycle, Submit: b.submit, Claim: b.claim, Heartbeat: b.heartbeat, Batch: b.batch,
 	}[b.Kind]
-	var began, ended time.Time
+	var (
+		began, ended time.Time
+		err          error
+	)
 	if b.Kind == Feed {
-		began, ended, err = b.feed(ctx)
+		if began, ended, err = b.feed(ctx); err != nil {
+			return nil, err
+		}
 	} else {
 		began, ended = b.drive(ctx, b.workers, load)
-	}
-	if err != nil {
-		return nil, err
 	}
 	r := b.result(began, ended)
 	if cause := context.Cause(b.running); cause != nil && !errors.Is(cause, errDone) {
 		err = cause
 	}
 	r.Interrupted = ctx.Err() != nil
-	if visible {
-		if status, after, lookErr := b.look(context.WithoutCancel(ctx)); lookErr == nil {
+	if lookErr == nil { // else the token may not see it
+		if status, after, err := b.look(context.WithoutCancel(ctx)); err == nil {
 			r.Cluster = shape(status, before, after)
 		}
 	}

@@ -42,8 +42,8 @@ func inCluster(t *testing.T, test func(t *testing.T, cl *testcluster.Cluster, c 
 	})
 }
 
-// left fails unless nothing of a run waits or works any more, and gives the number of ended jobs.
-func left(t *testing.T, c Config) (ended int64) {
+// left fails unless nothing of a run waits or works any more, and gives the number of shipped jobs.
+func left(t *testing.T, c Config) (shipped int64) {
 	t.Helper()
 	stats, err := c.Clients[0].Stats(t.Context())
 	if err != nil {
@@ -52,14 +52,12 @@ func left(t *testing.T, c Config) (ended int64) {
 	for stage, n := range stats.Stages {
 		if !stage.Terminal() && n > 0 {
 			t.Errorf("got %d jobs left %s, want none", n, stage)
-		} else {
-			ended += n
 		}
 	}
 	if n := stats.Factories[fleet.HealthOK] + stats.Factories[fleet.HealthDegraded]; n > 0 {
 		t.Errorf("got %d factories that would claim, want none", n)
 	}
-	return ended
+	return stats.Stages[fleet.Shipped]
 }
 
 // counts are the successes of each operation.
@@ -101,7 +99,7 @@ func TestKinds(t *testing.T) {
 					t.Errorf("got %s with %d jobs and %d errors, want %s with %d and none", got, r.Jobs, r.Errors, k.want, k.jobs)
 				}
 				if made := left(t, c); made != k.made {
-					t.Errorf("got %d jobs in the end, want %d", made, k.made)
+					t.Errorf("got %d shipped jobs in the end, want %d", made, k.made)
 				}
 				if r.Cluster == nil || len(r.Cluster.Nodes) != 3 || r.Cluster.Leader == "" {
 					t.Errorf("got the cluster %+v, want three nodes and a leader", r.Cluster)
@@ -146,7 +144,11 @@ func TestInterrupted(t *testing.T) {
 					t.Errorf("got the error %v, want the one that interrupted", err)
 				}
 				if r == nil || !r.Interrupted {
-					t.Errorf("got %+v, want an interrupted run", r)
+					t.Fatalf("got %+v, want an interrupted run", r)
+				}
+				n := r.Operations[0].Count
+				if want := fmt.Sprintf("submit %d, claim %d, patch %d, cycle %d", n, n, 2*n, n); kind == Cycle && counts(r) != want {
+					t.Errorf("got %s, want %s: what was begun is finished", counts(r), want)
 				}
 				left(t, c)
 			})

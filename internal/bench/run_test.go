@@ -138,7 +138,7 @@ func TestInterrupted(t *testing.T) {
 			inCluster(t, func(t *testing.T, cl *testcluster.Cluster, c Config) {
 				ctx, interrupt := context.WithCancelCause(t.Context())
 				c.Kind, c.Count, c.Backlog = kind, 1_000_000_000, 3000
-				time.AfterFunc(2*time.Second, func() { interrupt(enough) })
+				time.AfterFunc(time.Second, func() { interrupt(enough) })
 				r, err := Run(ctx, c)
 				if !errors.Is(err, enough) {
 					t.Errorf("got the error %v, want the one that interrupted", err)

@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"internal/release": 2,
 	"internal/jobfile": 3,
 	"internal/check":   3,
+	"internal/bench":   3,
 	"cluster":          3,
 	"worker":           3,
 	"internal/mainjob": 4,

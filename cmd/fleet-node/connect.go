@@ -96,18 +96,24 @@ func (n *connection) addresses() (all []string) {
 	return all
 }
 
-// client connects; it does not call yet.
-func (n *connection) client() (*client.Client, error) {
+// config is what a client is made of.
+func (n *connection) config() (client.Config, error) {
 	if err := n.resolve(); err != nil {
-		return nil, err
+		return client.Config{}, err
 	}
 	transport, err := n.transport()
+	return client.Config{
+		Addresses: n.addresses(), Token: n.token, Product: n.product, HTTPClient: transport, UserAgent: "fleet-node/" + version,
+	}, err
+}
+
+// client connects; it does not call yet.
+func (n *connection) client() (*client.Client, error) {
+	config, err := n.config()
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(client.Config{
-		Addresses: n.addresses(), Token: n.token, Product: n.product, HTTPClient: transport, UserAgent: "fleet-node/" + version,
-	})
+	c, err := client.New(config)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}

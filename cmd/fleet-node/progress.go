@@ -58,5 +58,12 @@ func (p *progress) line(text string) {
 	p.shown = ""
 }
 
+// passing replaces the line on a terminal, and is silent elsewhere; empty takes it away.
+func (p *progress) passing(text string) {
+	if p.terminal {
+		p.say(text)
+	}
+}
+
 // tenths is a duration in seconds with one decimal.
 func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

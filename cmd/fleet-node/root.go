@@ -41,7 +41,7 @@ func newRoot() *cobra.Command {
 		newAgent(), newDev(),
 		newJob(),
 		newWork(), newFactory(), newProfile(),
-		newCluster(), newSnapshot(), newRecover(), newToken(), newVersion(),
+		newCluster(), newSnapshot(), newRecover(), newToken(), newBench(), newVersion(),
 		newEnvironmentHelp(), newExitCodesHelp(),
 	)
 	root.SetFlagErrorFunc(flagError)

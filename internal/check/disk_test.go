@@ -79,6 +79,7 @@ func (r *run) bury() {
 		if err := n.Read(ctx, cluster.Linearizable, 0, func(fsm.View) {}); err == nil {
 			r.t.Fatalf("I16: node %s ended with %v, and serves", name(i), n.Err())
 		}
+		time.Sleep(writeUnderWay)
 		voted := r.c.Disk(i).Writes()
 		r.askVotes()
 		if again := r.c.Disk(i).Writes(); again != voted {
@@ -89,6 +90,10 @@ func (r *run) bury() {
 		r.injected["ended by its disk"]++
 	}
 }
+
+// writeUnderWay is how long those writes of a node may still take that it had begun before another of its writes failed: entries and
+// their mark are stored at once, and a disk takes up to a second for each. What they bring is never acknowledged.
+const writeUnderWay = 2 * time.Second
 
 // askVotes is long enough for the others to ask for votes.
 func (r *run) askVotes() {

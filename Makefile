@@ -67,10 +67,11 @@ fmt:
 generate:
 	go generate ./...
 
-## the same tests over and over, 10,000 hours of virtual time, and each fuzz target for FUZZTIME
+## the same tests over and over, 10,000 hours of virtual time, all tests on each planted bug, and each fuzz target for FUZZTIME
 soak:
 	$(MAKE) virtual HOURS=10000
 	go test -count 20 -timeout 2h ./...
+	FLEET_MUTANTS_SUITE=all FLEET_REPORT=$(CURDIR)/bin/suite.txt go test -count 1 -run 'TestSuite$$' -timeout 24h ./internal/mutants
 	@for package in $$(go list ./...); do for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 	echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done
 

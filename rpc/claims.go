@@ -51,8 +51,7 @@ func leaseSeconds(asked *int64) int64 {
 // await proposes a claim now or when there is something for it.
 func await[R fsm.Result](ctx context.Context, a *API, c *call[fleet.ClaimRequest], command fsm.Command) (R, error) {
 	wait := spread(time.Duration(c.Body.WaitSeconds) * time.Second)
-	ctx, cancel := context.WithTimeoutCause(ctx, wait+callWait, fleet.Errorf(fleet.OutcomeUnknown,
-		"the log did not answer in time: send the same request with the same Idempotency-Key to learn the outcome"))
+	ctx, cancel := context.WithTimeoutCause(ctx, wait+callWait, errLogSilent)
 	defer cancel()
 	answer, err := a.node.Claim(ctx, c.proposal(command), wait)
 	return result[R](c.request, answer, err)

@@ -153,12 +153,15 @@ func checkMediaType(h http.Header) error {
 	return nil
 }
 
-// decode reads one JSON object into v, a pointer to a struct.
+// decode reads one JSON object into v, a pointer to a struct. A body that is no JSON at all is called that, whatever else is wrong with it.
 func decode(body []byte, v any) error {
+	err := json.Unmarshal(body, v, strictly)
+	if err == nil && shallow(body) {
+		return nil
+	}
 	if err := checkSyntax(body); err != nil {
 		return err
 	}
-	err := json.Unmarshal(body, v, strictly)
 	if err == nil {
 		return nil
 	}
@@ -169,7 +172,12 @@ func decode(body []byte, v any) error {
 	return fleet.InvalidField(fieldPath(bad.JSONPointer), "%s", wrongValue(bad))
 }
 
-// checkSyntax reads the whole body once before any of it is believed.
+// shallow reports whether a body has too few brackets to be nested too deeply; those in strings count too.
+func shallow(body []byte) bool {
+	return bytes.Count(body, []byte("{"))+bytes.Count(body, []byte("[")) <= fleet.MaxNesting
+}
+
+// checkSyntax says what is wrong with a body as a text, from its beginning on.
 func checkSyntax(body []byte) error {
 	d := jsontext.NewDecoder(bytes.NewReader(body))
 	token, err := d.ReadToken()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gorilla/mux"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/cluster"
@@ -60,8 +61,11 @@ type call[B any] struct {
 }
 
 var (
-	errPanic   = errors.New("a handler panicked")
-	errNoRoute = fleet.Errorf(fleet.NotFound, "there is nothing at this path; GET /openapi.json lists all that there is")
+	errPanic     = errors.New("a handler panicked")
+	errLogSilent = fleet.Errorf(fleet.OutcomeUnknown,
+		"the log did not answer in time: send the same request with the same Idempotency-Key to learn the outcome")
+	errLeaderSilent = fleet.Errorf(fleet.NoLeader, "the leader did not answer within %v", callWait)
+	errNoRoute      = fleet.Errorf(fleet.NotFound, "there is nothing at this path; GET /openapi.json lists all that there is")
 )
 
 // none is the body of a call that has none.
@@ -245,11 +249,13 @@ func (c *request) writeHeaders(body []byte) (err error) {
 		return nil
 	}
 	h := sha256.New()
-	for _, part := range []string{c.Method, c.URL.EscapedPath(), c.URL.RawQuery, strings.Join(c.Header.Values("If-Match"), ","), string(body)} {
+	for _, part := range [][]byte{
+		[]byte(c.Method), []byte(c.URL.EscapedPath()), []byte(c.URL.RawQuery), []byte(strings.Join(c.Header.Values("If-Match"), ",")), body,
+	} {
 		var size [8]byte
 		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
 		h.Write(size[:])
-		h.Write([]byte(part))
+		h.Write(part)
 	}
 	c.digest = string(h.Sum(nil))
 	return nil
@@ -275,6 +281,20 @@ func (a *API) stamp(h http.Header, c *request) {
 
 // logCall writes one line for a call. The Authorization header is in none.
 func (a *API) logCall(c *request, rt route, status int, took time.Duration, err error) {
+	level, message := hclog.Debug, "a call"
+	switch {
+	case c.Context().Err() != nil:
+		message = "a caller went before its answer"
+	case errors.Is(err, fleet.DiskFull):
+		message = "a call found no room" // the node says so once a minute, for a log takes room too
+	case status >= http.StatusInternalServerError:
+		level, message = hclog.Error, "a call failed"
+	case took > slow && !rt.waits:
+		level, message = hclog.Warn, "a call was slow"
+	}
+	if level == hclog.Debug && !a.log.IsDebug() {
+		return
+	}
 	args := []any{
 		"method", rt.method, "route", rt.path, "status", status, "durationSeconds", took.Seconds(),
 		"actor", c.caller.Actor, "remote", c.RemoteAddr, "requestId", c.id,
@@ -282,24 +302,12 @@ func (a *API) logCall(c *request, rt route, status int, took time.Duration, err 
 	if err != nil {
 		args = append(args, "error", err)
 	}
-	switch {
-	case c.Context().Err() != nil:
-		a.log.Debug("a caller went before its answer", args...)
-	case errors.Is(err, fleet.DiskFull):
-		a.log.Debug("a call found no room", args...) // the node says so once a minute, for a log takes room too
-	case status >= http.StatusInternalServerError:
-		a.log.Error("a call failed", args...)
-	case took > slow && !rt.waits:
-		a.log.Warn("a call was slow", args...)
-	default:
-		a.log.Debug("a call", args...)
-	}
+	a.log.Log(level, message, args...)
 }
 
 // propose puts a command into the log for the caller and returns what it came to.
 func propose[R fsm.Result](ctx context.Context, a *API, c *request, command fsm.Command) (R, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, callWait, fleet.Errorf(fleet.OutcomeUnknown,
-		"the log did not answer within %v: send the same request with the same Idempotency-Key to learn the outcome", callWait))
+	ctx, cancel := context.WithTimeoutCause(ctx, callWait, errLogSilent)
 	defer cancel()
 	answer, err := a.node.Propose(ctx, c.proposal(command))
 	return result[R](c, answer, err)
@@ -328,7 +336,7 @@ func result[R fsm.Result](c *request, answer fsm.Answer, err error) (R, error) {
 
 // read calls fn with a view as fresh as the call asked for, if the caller may still read there.
 func (a *API) read(ctx context.Context, c *request, fn func(v fsm.View) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, callWait, fleet.Errorf(fleet.NoLeader, "the leader did not answer within %v", callWait))
+	ctx, cancel := context.WithTimeoutCause(ctx, callWait, errLeaderSilent)
 	defer cancel()
 	var refused error
 	err := a.node.Read(ctx, c.consistency, c.minIndex, func(v fsm.View) {

@@ -45,7 +45,7 @@ type remembered struct {
 	caller  string
 	key     string
 	request string
-	answer  []byte // the result with texts replaced by references to bodies
+	answer  string // the result with texts replaced by references to bodies
 	size    share
 	bodies  []string // that the answer refers to, as often as it does
 }
@@ -212,7 +212,7 @@ func (st *state) remembered(p *Proposal) (Answer, bool) {
 	case r.request != p.Request:
 		return Answer{Err: fleet.Errorf(fleet.IdempotencyKeyReused, "Idempotency-Key %q was used for another request", p.Key)}, true
 	}
-	d := &reader{b: r.answer}
+	d := &reader{b: []byte(r.answer)}
 	result := d.result()
 	if d.err != nil {
 		return refusal(d.err), true
@@ -231,8 +231,12 @@ func (tx *tx) remember(p *Proposal, a Answer) {
 		}
 		r := &remembered{n: m.next, at: tx.st.now, caller: p.Caller.Actor, key: p.Key, request: p.Request}
 		thin, documents := exchange(a.Result, func(text string) string { return m.intern(r, text) })
-		var err error
-		if r.answer, err = appendResult(nil, thin); err == nil {
+		d := digesters.Get().(*digester)
+		defer digesters.Put(d)
+		b, err := appendResult(d.b[:0], thin)
+		d.b = b[:0]
+		if err == nil {
+			r.answer = string(b) // just as long as it is: there may be a million
 			m.next++
 			r.size = share{documents, r.bytes()}
 			m.add(r)
@@ -277,7 +281,11 @@ func (m *memory) intern(r *remembered, text string) string {
 }
 
 func bodyHash(text string) string {
-	sum := sha256.Sum256([]byte(text))
+	d := digesters.Get().(*digester)
+	defer digesters.Put(d)
+	b := append(d.b[:0], text...)
+	d.b = b[:0]
+	sum := sha256.Sum256(b)
 	return string(sum[:])
 }
 

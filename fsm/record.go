@@ -85,7 +85,7 @@ func appendEndings(b []byte, minute int64, n *endings) []byte {
 
 func appendRemembered(b []byte, r *remembered) ([]byte, error) {
 	b = appendTime(binary.AppendUvarint(b, r.n), r.at)
-	b = appendTexts(b, []string{r.caller, r.key, r.request, string(r.answer)})
+	b = appendTexts(b, []string{r.caller, r.key, r.request, r.answer})
 	return appendTexts(binary.AppendVarint(b, r.size.documents), r.bodies), nil
 }
 
@@ -232,7 +232,7 @@ func (l *loader) loadProduct(kind recordKind, d *reader) {
 			d.fail(ErrCorrupt)
 			return
 		}
-		r.caller, r.key, r.request, r.answer = f[0], f[1], f[2], []byte(f[3])
+		r.caller, r.key, r.request, r.answer = f[0], f[1], f[2], f[3]
 		r.size = share{d.varint(), r.bytes()}
 		r.bodies = d.texts()
 		p.memory.answers.Set(memoryKey(r.caller, r.key), r)

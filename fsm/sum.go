@@ -45,7 +45,7 @@ const (
 	textsOfMemory
 )
 
-// digester has the room to encode what is hashed.
+// digester has the room to encode what is hashed, or kept encoded.
 type digester struct {
 	b   []byte
 	job fleet.Job

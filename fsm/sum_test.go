@@ -143,7 +143,10 @@ func TestVerifyFindsWhatRotted(t *testing.T) {
 			p.memory.bodies.Scan(func(_ string, b *body) bool { b.text += "x"; return false })
 		},
 		"answer": func(_ *state, p *product) {
-			p.memory.answers.Scan(func(_ string, r *remembered) bool { r.answer[9] ^= 1; return false })
+			p.memory.answers.Scan(func(_ string, r *remembered) bool {
+				r.answer = r.answer[:9] + string([]byte{r.answer[9] ^ 1}) + r.answer[10:]
+				return false
+			})
 		},
 	} {
 		m := furnished(t)

@@ -51,9 +51,11 @@ mutants:
 	FLEET_MUTANTS=$(MUTANTS) FLEET_REPORT=$(CURDIR)/bin/mutants.txt go test -count 1 -run 'TestMutants$$' -timeout 4h ./internal/mutants
 	@cat bin/mutants.txt
 
-## benchmarks in the form that benchstat reads; COUNT=6 times each
+## benchmarks in the form that benchstat reads, COUNT=6 times each, into bin/bench.txt, or bin/before.txt with NAME=before; LARGE=1: a million jobs too
 bench:
-	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./...
+	@mkdir -p bin
+	go test -run '^$$' -bench . -benchmem -count $(COUNT) -timeout 4h $(if $(LARGE),,-short) ./... | tee bin/$(or $(NAME),bench).txt
+	@! grep '^FAIL' bin/$(or $(NAME),bench).txt
 
 ## golangci-lint, at the version of tools/go.mod
 lint:

@@ -19,7 +19,7 @@ import (
 )
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -29,7 +29,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 // member starts a whole node in memory and stops it when the test ends.
-func member(t *testing.T, n *MemoryNetwork, cfg Config) *Node {
+func member(t testing.TB, n *MemoryNetwork, cfg Config) *Node {
 	t.Helper()
 	name := cfg.Name
 	if cfg.DataDir == "" {
@@ -51,11 +51,15 @@ func member(t *testing.T, n *MemoryNetwork, cfg Config) *Node {
 }
 
 // threeMembers is a cluster of three that is ready, the leader first.
-func threeMembers(t *testing.T, n *MemoryNetwork) []*Node {
+func threeMembers(t testing.TB, n *MemoryNetwork, adjust ...func(*Config)) []*Node {
 	t.Helper()
 	var nodes []*Node
 	for i := range 3 {
-		nodes = append(nodes, member(t, n, Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three}))
+		cfg := Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three}
+		for _, change := range adjust {
+			change(&cfg)
+		}
+		nodes = append(nodes, member(t, n, cfg))
 	}
 	eventually(t, "all three are known", func() bool { return len(known(nodes[0])) == 3 && leaderOf(nodes) != nil })
 	leader := leaderOf(nodes)

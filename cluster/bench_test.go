@@ -1,0 +1,99 @@
+package cluster
+
+// This file is the clusters that benchmarks load, in real time, and how they load them.
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// onDisk keeps what nodes store in real files.
+func onDisk(cfg *Config) { cfg.Storage = diskStorage{} }
+
+// inMemory is the default.
+func inMemory(*Config) {}
+
+// together calls fn from n goroutines at once, one call an iteration. Before the clock starts all of them are at it, and when it stops
+// they still are.
+func together(b *testing.B, n int, fn func()) {
+	b.ReportAllocs()
+	turns := make(chan struct{})
+	var callers sync.WaitGroup
+	for range n {
+		callers.Go(func() {
+			for range turns {
+				fn()
+			}
+		})
+	}
+	for range n {
+		turns <- struct{}{}
+	}
+	for b.Loop() {
+		turns <- struct{}{}
+	}
+	close(turns)
+	callers.Wait()
+}
+
+var (
+	bodyOfAJob = strings.Repeat("find out why it fails ", 50)[:1024]
+	submitted  atomic.Int64
+)
+
+// submits proposes one job of 1 KiB after the other at a node. Any goroutine may call what it returns.
+func submits(b *testing.B, n *Node) func() {
+	return func() {
+		c := submit("j" + strconv.FormatInt(submitted.Add(1), 10))
+		c.Submission.BodyMd = bodyOfAJob
+		proposed(b, n, c)
+	}
+}
+
+// proposed is must for any goroutine.
+func proposed(b *testing.B, n *Node, c fsm.Command) {
+	a, err := n.Propose(b.Context(), fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: c})
+	if err != nil || a.Err != nil {
+		b.Errorf("proposing %T: %v, %v", c, err, a.Err)
+	}
+}
+
+// BenchmarkPropose submits at the leader of three nodes, whose stores are on disk or in memory, and in memory at a follower.
+func BenchmarkPropose(b *testing.B) {
+	for _, where := range []struct {
+		name   string
+		stores func(*Config)
+		node   int // 0 is the leader
+	}{{"leader/stores=disk", onDisk, 0}, {"leader/stores=memory", inMemory, 0}, {"follower/stores=memory", inMemory, 1}} {
+		for _, n := range []int{1, 16, 64, 256} {
+			b.Run(fmt.Sprintf("%s/proposers=%d", where.name, n), func(b *testing.B) {
+				nodes := threeMembers(b, NewMemoryNetwork(), where.stores)
+				before := nodes[0].machine.Index()
+				together(b, n, submits(b, nodes[where.node]))
+				b.ReportMetric(float64(nodes[0].machine.Index()-before)/float64(b.N), "entries/op")
+			})
+		}
+	}
+}
+
+// BenchmarkRead reads linearizably at each end.
+func BenchmarkRead(b *testing.B) {
+	nodes := threeMembers(b, NewMemoryNetwork())
+	for i, name := range []string{"leader", "follower"} {
+		for _, n := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%s/readers=%d", name, n), func(b *testing.B) {
+				together(b, n, func() {
+					if err := nodes[i].Read(b.Context(), Linearizable, 0, func(fsm.View) {}); err != nil {
+						b.Error(err)
+					}
+				})
+			})
+		}
+	}
+}

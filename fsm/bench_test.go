@@ -81,10 +81,11 @@ func populated(b *testing.B, n int) *state {
 
 // work is one kind of command.
 type work struct {
-	name string
-	uses int  // jobs that it changes for good
-	late bool // all leases have expired
-	make func(i int) Command
+	name  string
+	uses  int  // jobs that it changes for good
+	late  bool // all leases have expired
+	keyed bool // it comes with an Idempotency-Key, as the client's calls do
+	make  func(i int) Command
 }
 
 // batched is how many jobs are in a command for many.
@@ -96,7 +97,7 @@ func works() []work {
 	held := func(i int, stage fleet.Stage) fleet.JobReport {
 		return fleet.JobReport{JobID: heldID(i), Report: report(1, stage, "")}
 	}
-	return []work{
+	all := []work{
 		{name: "submit", uses: 1, make: func(i int) Command {
 			return &Submit{ProductID: "p", JobID: fmt.Sprintf("new%07d", i), Submission: bodied(i)}
 		}},
@@ -156,6 +157,11 @@ func works() []work {
 		}},
 		{name: "noop", uses: 1, make: func(int) Command { return &Noop{} }},
 	}
+	for _, w := range all[:4] {
+		w.name, w.keyed = w.name+"_keyed", true
+		all = append(all, w)
+	}
+	return all
 }
 
 // hot are the works that a cluster does all the time.
@@ -172,6 +178,9 @@ func hot() (list []work) {
 // entry is the i-th of a work, in an entry of its own.
 func (w work) entry(i int) *Entry {
 	e := &Entry{Stamp: start, Proposals: []Proposal{{Caller: Caller{ActorRoot}, Command: w.make(i)}}}
+	if w.keyed {
+		e.Proposals[0].Key, e.Proposals[0].Request = fmt.Sprintf("key%07d", i), fmt.Sprintf("%032d", i)
+	}
 	if w.late {
 		e.Stamp = start.Add(3600)
 	}

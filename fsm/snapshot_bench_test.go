@@ -48,7 +48,7 @@ func BenchmarkSnapshot(b *testing.B) {
 func BenchmarkApplyDuringSnapshot(b *testing.B) {
 	bySize(b, func(b *testing.B, n int, st *state) {
 		b.ReportAllocs()
-		r := &replica{t: b, m: &Machine{st: st.fork()}, now: start, index: st.index}
+		var r *replica
 		var took []time.Duration
 		timed := func(c Command) Answer {
 			runtime.Gosched() // Apply is called by a goroutine that has waited for its entry, so it begins with a fresh time slice
@@ -58,6 +58,7 @@ func BenchmarkApplyDuringSnapshot(b *testing.B) {
 			return a
 		}
 		for b.Loop() {
+			r = &replica{t: b, m: &Machine{st: st.fork()}, now: start, index: st.index} // or each snapshot would be longer than the last
 			done := make(chan error)
 			h := r.m.Handle()
 			go func() { _, err := h.WriteTo(io.Discard); done <- err }()

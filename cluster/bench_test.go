@@ -64,8 +64,17 @@ func proposed(b *testing.B, n *Node, c fsm.Command) {
 	}
 }
 
-// BenchmarkPropose submits at the leader of three nodes, whose stores are on disk or in memory, and in memory at a follower.
+// alone is a node that is its whole cluster, in memory.
+func alone(b *testing.B) *Node {
+	node := member(b, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1})
+	eventually(b, "it is in the table of servers", func() bool { return len(known(node)) == 1 })
+	return node
+}
+
+// BenchmarkPropose submits at a node that is alone, at the leader of three nodes, whose stores are on disk or in memory, and in memory at a
+// follower.
 func BenchmarkPropose(b *testing.B) {
+	b.Run("alone/stores=memory/proposers=1", func(b *testing.B) { together(b, 1, submits(b, alone(b))) })
 	for _, where := range []struct {
 		name   string
 		stores func(*Config)

@@ -17,8 +17,7 @@ import (
 func BenchmarkWaiters(b *testing.B) {
 	for _, n := range []int{10, 100, 1000, 10_000} {
 		b.Run(fmt.Sprintf("waiting=%d", n), func(b *testing.B) {
-			node := member(b, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1})
-			eventually(b, "it is in the table of servers", func() bool { return len(known(node)) == 1 })
+			node := alone(b)
 			seats, hour := int64(1<<40), int64(3600)
 			proposed(b, node, &fsm.Heartbeat{ProductID: "p", Heartbeat: fleet.HeartbeatRequest{FactoryID: "f", SeatLimit: &seats, HeartbeatSeconds: &hour}})
 			w := waitingClaims{node: node, again: make(chan struct{}), granted: make(chan struct{})}

@@ -21,7 +21,7 @@ func logged(t testing.TB, index, term uint64, head envelope, commands ...fsm.Com
 	for _, c := range commands {
 		e.Proposals = append(e.Proposals, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: c})
 	}
-	body, err := fsm.EncodeEntry(e)
+	body, err := fsm.AppendEntry(nil, e)
 	if err != nil {
 		t.Fatal(err)
 	}

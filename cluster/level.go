@@ -57,7 +57,7 @@ func knows(level int, l *raft.Log) error {
 	switch {
 	case errors.Is(err, fsm.ErrFormat):
 		return err
-	case err == nil && len(body) > 0 && int(body[0]) > level: // as fsm.EncodeEntry begins
+	case err == nil && len(body) > 0 && int(body[0]) > level: // as fsm.AppendEntry begins
 		return fmt.Errorf("%w: it is of level %d, this node knows %d", fsm.ErrFormat, body[0], level)
 	}
 	return nil

@@ -50,7 +50,7 @@ type pending struct {
 func newPending(proposals ...fsm.Proposal) *pending {
 	p := &pending{proposals: proposals, done: make(chan struct{})}
 	for i := range proposals {
-		p.size += proposals[i].Command.Msgsize() + len(proposals[i].Key) + len(proposals[i].Request) + 64
+		p.size += proposals[i].Size()
 	}
 	return p
 }
@@ -310,12 +310,11 @@ func (n *Node) commit(group []*pending) error {
 // replicate puts one entry into the log and waits for its answers. The error is errNotProposed or wraps errUnknown.
 func (n *Node) replicate(head *envelope, e *fsm.Entry) ([]fsm.Answer, error) {
 	rand.Read(e.Group[:]) // never fails
-	body, err := fsm.EncodeEntry(e)
+	data, err := fsm.AppendEntry(head.append(nil), e)
 	if err != nil {
 		n.log.Error("encoding an entry", "error", err)
 		return nil, errNotProposed
 	}
-	data := append(head.append(make([]byte, 0, len(body)+64)), body...)
 	g := n.applier.expect(e.Group)
 	defer n.applier.unexpect(e.Group)
 	f := n.raft.Apply(data, 0)

@@ -70,7 +70,7 @@ func TestNodeJudgesWhatTheLogSays(t *testing.T) {
 		a := newApplier(m)
 		var why error
 		a.judge, a.fatal = p.judge, func(err error) { why = err }
-		data, err := fsm.EncodeEntry(&fsm.Entry{Group: [16]byte{1}, Proposals: []fsm.Proposal{{Caller: fsm.Caller{Actor: c.actor}, Command: &c.says}}})
+		data, err := fsm.AppendEntry(nil, &fsm.Entry{Group: [16]byte{1}, Proposals: []fsm.Proposal{{Caller: fsm.Caller{Actor: c.actor}, Command: &c.says}}})
 		if err != nil {
 			t.Fatal(err)
 		}

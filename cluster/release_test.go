@@ -98,7 +98,7 @@ func TestFirstLevelIsWrittenAsItWas(t *testing.T) {
 					if err != nil {
 						t.Fatalf("%s: entry %d: %v", name, index, err)
 					}
-					again, err := fsm.EncodeEntry(e)
+					again, err := fsm.AppendEntry(nil, e)
 					if err != nil || !bytes.Equal(append(head.append(nil), again...), l.Data) {
 						t.Errorf("%s: entry %d was read, and written again it has other bytes: %v", name, index, err)
 					}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/tinylib/msgp/msgp"
 
@@ -72,9 +73,13 @@ var results = []struct {
 	{14, func() Result { return new(Reaped) }},
 }
 
-// EncodeEntry is the bytes of a log entry: its level, then the entry.
-func EncodeEntry(e *Entry) ([]byte, error) {
-	b := append([]byte{byte(e.Level())}, e.Group[:]...)
+// AppendEntry appends the bytes of a log entry: its level, then the entry.
+func AppendEntry(b []byte, e *Entry) ([]byte, error) {
+	size := 64
+	for i := range e.Proposals {
+		size += e.Proposals[i].Size()
+	}
+	b = append(append(slices.Grow(b, size), byte(e.Level())), e.Group[:]...)
 	b = binary.AppendVarint(b, int64(e.Stamp))
 	b = binary.AppendUvarint(b, uint64(len(e.Proposals)))
 	for i := range e.Proposals {
@@ -86,7 +91,7 @@ func EncodeEntry(e *Entry) ([]byte, error) {
 	return b, nil
 }
 
-// DecodeEntry reads the bytes of EncodeEntry. The error wraps ErrFormat if they are of a newer format or have a command that this
+// DecodeEntry reads the bytes of AppendEntry. The error wraps ErrFormat if they are of a newer format or have a command that this
 // build does not know, else ErrCorrupt.
 func DecodeEntry(b []byte) (*Entry, error) {
 	d := &reader{b: b}
@@ -107,6 +112,11 @@ func DecodeEntry(b []byte) (*Entry, error) {
 		return nil, fmt.Errorf("decoding an entry: %w", d.err)
 	}
 	return e, nil
+}
+
+// Size is about how many bytes AppendProposal appends, rather more than fewer.
+func (p *Proposal) Size() int {
+	return p.Command.Msgsize() + len(p.Caller.Actor) + len(p.Key) + len(p.Request) + 64
 }
 
 // AppendProposal and DecodeProposal are one proposal's bytes, for a follower that forwards it.

@@ -8,7 +8,7 @@ func BenchmarkCodec(b *testing.B) {
 	st := populated(b, 1000)
 	for _, w := range hot() {
 		e := w.entry(0)
-		data, err := EncodeEntry(e)
+		data, err := AppendEntry(nil, e)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -22,7 +22,7 @@ func BenchmarkCodec(b *testing.B) {
 			size int
 			fn   func() error
 		}{
-			{"encode", len(data), func() error { _, err := EncodeEntry(e); return err }},
+			{"encode", len(data), func() error { _, err := AppendEntry(nil, e); return err }},
 			{"decode", len(data), func() error { _, err := DecodeEntry(data); return err }},
 			{"encode_answer", len(answer), func() error { _, err := AppendAnswer(nil, &answers[0]); return err }},
 			{"decode_answer", len(answer), func() error { _, _, err := DecodeAnswer(answer); return err }},

@@ -20,7 +20,7 @@ func TestEntriesComeBack(t *testing.T) {
 		d := newDraws(t)
 		e := d.entry()
 		copy(e.Group[:], "0123456789abcdef")
-		b, err := EncodeEntry(e)
+		b, err := AppendEntry(nil, e)
 		if err != nil {
 			t.Fatalf("encoding: %v", err)
 		}
@@ -86,7 +86,7 @@ func TestRefusalsComeBack(t *testing.T) {
 func sampleEntry(t testing.TB) []byte {
 	s := fleet.Submission{BodyMd: "b", Capabilities: []string{"go"}}
 	s.Normalize()
-	b, err := EncodeEntry(&Entry{Stamp: epoch, Proposals: []Proposal{
+	b, err := AppendEntry(nil, &Entry{Stamp: epoch, Proposals: []Proposal{
 		{Caller: Caller{ActorRoot}, Key: "k", Request: "r", Command: &SubmitBatch{ProductID: "p", JobIDs: []string{"j"}, Submissions: []fleet.Submission{s}}},
 		{Caller: Caller{ActorFleet}, Command: &Reap{Limit: 9}},
 	}})
@@ -163,7 +163,7 @@ func FuzzDecodeEntry(f *testing.F) {
 			}
 			return
 		}
-		first, err := EncodeEntry(e)
+		first, err := AppendEntry(nil, e)
 		if err != nil {
 			t.Fatalf("encoding what was decoded: %v", err)
 		}
@@ -172,7 +172,7 @@ func FuzzDecodeEntry(f *testing.F) {
 			t.Fatalf("decoding it again: %v", err)
 		}
 		// Bytes, not values: a load may be NaN.
-		if second, err := EncodeEntry(again); err != nil || !bytes.Equal(first, second) {
+		if second, err := AppendEntry(nil, again); err != nil || !bytes.Equal(first, second) {
 			t.Errorf("got %x, %v, want %x", second, err, first)
 		}
 	})
@@ -212,7 +212,7 @@ func FuzzApply(f *testing.F) {
 		for _, e := range logs.Example(seed) {
 			all.Proposals = append(all.Proposals, e.Proposals...)
 		}
-		b, err := EncodeEntry(all)
+		b, err := AppendEntry(nil, all)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func TestEntryBeginsWithItsLevel(t *testing.T) {
 		t.Errorf("an entry of the first release's commands: got level %d, want %d", b[0], firstLevel)
 	}
 	e := &Entry{Stamp: epoch, Proposals: []Proposal{{Caller: Caller{ActorFleet}, Command: &Noop{}}, {Caller: Caller{ActorFleet}, Command: &Level{To: 2}}}}
-	b, err := EncodeEntry(e)
+	b, err := AppendEntry(nil, e)
 	if err != nil || b[0] != 2 {
 		t.Fatalf("an entry that raises the level to 2: got %v, %v, want level 2", b, err)
 	}
@@ -52,7 +52,7 @@ func TestEntryBeginsWithItsLevel(t *testing.T) {
 		t.Errorf("an entry that claims an older level than its commands: got %v, want %v", err, ErrCorrupt)
 	}
 	e.Proposals[1].Command = &Level{To: MaxLevel + 1}
-	if _, err := EncodeEntry(e); err == nil {
+	if _, err := AppendEntry(nil, e); err == nil {
 		t.Errorf("an entry of level %d was encoded, which this build does not know", MaxLevel+1)
 	}
 	if _, err := AppendProposal(nil, &e.Proposals[1]); err == nil {

@@ -16,7 +16,7 @@ import (
 
 func replay(t fataler, m *Machine, log []*Entry, from int) *Machine {
 	for i, e := range log {
-		b, err := EncodeEntry(e)
+		b, err := AppendEntry(nil, e)
 		if err != nil {
 			t.Fatalf("encoding entry %d: %v", from+i, err)
 		}

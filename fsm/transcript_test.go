@@ -85,7 +85,7 @@ func (s *story) propose(c Command, a args) string {
 		request = fmt.Sprintf("%v", a.d.CmdArgs)
 	}
 	e := &Entry{Stamp: s.now, Proposals: []Proposal{{Caller: Caller{actor}, Key: key, Request: request, Command: c}}}
-	b, err := EncodeEntry(e)
+	b, err := AppendEntry(nil, e)
 	if err != nil {
 		s.t.Fatalf("%s: encoding: %v", a.d.Pos, err)
 	}

@@ -3,8 +3,10 @@ package rpc
 // This file says how each kind of result is answered: its status, its headers, and what of it is the body.
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -85,15 +87,26 @@ func noContent(w http.ResponseWriter) int {
 	return http.StatusNoContent
 }
 
+// buffers have room to encode answers. One that a large answer has grown is let go.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const largeAnswer = 64 << 10
+
 // write answers with JSON. Whether the client got it is not for the server to know.
 func write(w http.ResponseWriter, c *request, status int, body any) int {
-	b, err := json.Marshal(body, answerOptions)
-	if err != nil {
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer func() {
+		if b.Cap() <= largeAnswer {
+			buffers.Put(b)
+		}
+	}()
+	if err := json.MarshalWrite(b, body, answerOptions); err != nil {
 		return refuse(w, c.id, err)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	w.WriteHeader(status)
-	_, _ = w.Write(b)
+	_, _ = w.Write(b.Bytes())
 	return status
 }

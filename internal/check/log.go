@@ -68,7 +68,7 @@ func (rec *record) apply(m *fsm.Machine, index uint64) (answers []fsm.Answer) {
 
 // Append adds an entry that is no cluster's: a bare machine's.
 func (l *Log) Append(e *fsm.Entry) error {
-	data, err := fsm.EncodeEntry(e)
+	data, err := fsm.AppendEntry(nil, e)
 	if err != nil {
 		return fmt.Errorf("encoding an entry: %w", err)
 	}

@@ -16,7 +16,7 @@ import (
 func entries(t *testing.T, n uint64) *raft.InmemStore {
 	t.Helper()
 	store := raft.NewInmemStore()
-	data, err := fsm.EncodeEntry(&fsm.Entry{Proposals: []fsm.Proposal{{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Noop{}}}})
+	data, err := fsm.AppendEntry(nil, &fsm.Entry{Proposals: []fsm.Proposal{{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.Noop{}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

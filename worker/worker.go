@@ -210,27 +210,25 @@ func (f *factory) claimLoop() error {
 		return err
 	}
 	for {
-		var seat int
-		select {
-		case <-f.stop.draining.Done():
+		seats := f.freeSeats()
+		if len(seats) == 0 {
 			return nil
-		case seat = <-f.seats:
 		}
-		claimed, err := f.claim(seat)
-		if !claimed {
+		claimed, err := f.claim(seats)
+		for _, seat := range seats[claimed:] {
 			f.seats <- seat
 		}
 		switch {
 		case f.stop.draining.Err() != nil:
 			return nil
-		case f.Once && err == nil && !claimed:
+		case f.Once && err == nil && claimed == 0:
 			return ErrNothing
 		case f.Once || fatal(err):
 			return err
 		case err != nil:
 			f.Log.Warn("claiming", "error", err)
 			f.pause(retryWait)
-		case !claimed && f.idleFor(f.IdleExit):
+		case claimed == 0 && f.idleFor(f.IdleExit):
 			return nil
 		}
 	}
@@ -239,37 +237,78 @@ func (f *factory) claimLoop() error {
 // retryWait is how long a factory waits after a claim that went wrong.
 const retryWait = time.Second
 
-// claim asks for one job and starts it. Without one it is not an error.
-func (f *factory) claim(seat int) (claimed bool, err error) {
-	ctx := f.stop.draining
-	lease := int64(f.Lease / time.Second)
-	request := fleet.ClaimRequest{FactoryID: f.FactoryID, LeaseSeconds: &lease, WaitSeconds: f.waitSeconds()}
-	// The job outlives ctx: it ends with its lease, or by the factory's stop.
-	held, err := f.Client.ClaimAndHold(ctx, context.WithoutCancel(ctx), request)
+// freeSeats waits for a free seat, and takes all others that are free: one request claims for them. There are none when the
+// factory is to stop.
+func (f *factory) freeSeats() (seats []int) {
+	select {
+	case <-f.stop.draining.Done():
+		return nil
+	case seat := <-f.seats:
+		seats = append(seats, seat)
+	}
+	for !f.Once && len(seats) < fleet.MaxClaims {
+		select {
+		case seat := <-f.seats:
+			seats = append(seats, seat)
+		default:
+			return seats
+		}
+	}
+	return seats
+}
+
+// claim asks for a job for each of these seats, and starts those that it gets in the first of them. To get fewer, or
+// none, is not an error.
+func (f *factory) claim(seats []int) (claimed int, err error) {
+	held, err := f.claimAndHold(len(seats))
 	switch {
 	case errors.Is(err, fleet.UnknownFactory), errors.Is(err, fleet.FactoryDown):
 		f.beatSoon()
-		return false, err
+		return 0, err
 	case errors.Is(err, fleet.SeatsExhausted) && !f.Once:
 		f.pause(retryWait)
-		return false, nil
-	case err != nil || held == nil:
-		return false, err
+		return 0, nil
+	case err != nil:
+		return 0, err
 	}
 	f.mu.Lock()
-	f.held[held.Job.ID] = held
+	for _, h := range held {
+		f.held[h.Job.ID] = h
+	}
 	f.mu.Unlock()
-	f.running.Go(func() {
-		f.work(held, seat)
-		f.mu.Lock()
-		if f.held[held.Job.ID] == held { // else another seat has the job's next attempt
-			delete(f.held, held.Job.ID)
-		}
-		f.idle = time.Now()
-		f.mu.Unlock()
-		f.seats <- seat
-	})
-	return true, nil
+	for i, h := range held {
+		f.running.Go(func() { f.occupy(seats[i], h) })
+	}
+	return len(held), nil
+}
+
+// claimAndHold claims up to so many jobs.
+func (f *factory) claimAndHold(most int) ([]*client.Held, error) {
+	ctx := f.stop.draining
+	working := context.WithoutCancel(ctx) // a job outlives ctx: it ends with its lease, or by the factory's stop
+	lease := int64(f.Lease / time.Second)
+	request := fleet.ClaimRequest{FactoryID: f.FactoryID, LeaseSeconds: &lease, WaitSeconds: f.waitSeconds()}
+	if most > 1 {
+		request.Max = new(int64(most))
+		return f.Client.ClaimBatchAndHold(ctx, working, request)
+	}
+	held, err := f.Client.ClaimAndHold(ctx, working, request)
+	if held == nil {
+		return nil, err
+	}
+	return []*client.Held{held}, nil
+}
+
+// occupy works on a job in a seat, which is free again when the job is settled.
+func (f *factory) occupy(seat int, h *client.Held) {
+	f.work(h, seat)
+	f.mu.Lock()
+	if f.held[h.Job.ID] == h { // else another seat has the job's next attempt
+		delete(f.held, h.Job.ID)
+	}
+	f.idle = time.Now()
+	f.mu.Unlock()
+	f.seats <- seat
 }
 
 // waitSeconds is how long the next claim may wait: not at all for Once, and not much beyond IdleExit.

@@ -66,6 +66,8 @@ func (c *Client) hold(ctx context.Context, claim fleet.Claim, sent time.Time) *H
 		h.ttl = fleet.DefaultLeaseSeconds * time.Second
 	}
 	h.deadline = sent.Add(h.ttl)
+	h.mu.Lock() // the deadline may have passed: then the timer fires before it is here
+	defer h.mu.Unlock()
 	h.timer = time.AfterFunc(time.Until(h.deadline), func() { h.Lose(ErrLeaseExpired) })
 	return h
 }

@@ -7,13 +7,19 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/lysnrai/fleet"
 )
 
-// recallWait is how long a claim that its caller broke off is asked after.
-const recallWait = 250 * time.Millisecond
+const (
+	// recallWait is how long a claim that its caller broke off is asked after.
+	recallWait = 250 * time.Millisecond
+	// releaseWait is how long all that it was granted may take to be given back, so many at once.
+	releaseWait    = time.Second
+	releasesAtOnce = 16
+)
 
 // Claim asks for one job and waits for it up to r.WaitSeconds, at another node if one ends the wait early. It returns
 // nil if nothing was eligible. If ctx ends while it waits, a job that was granted at that moment is given back.
@@ -36,23 +42,59 @@ func (c *Client) ClaimBatch(ctx context.Context, r fleet.ClaimRequest) ([]fleet.
 // does, and says so by Renewed. (Claims does both.)
 func (c *Client) ClaimAndHold(ctx, working context.Context, r fleet.ClaimRequest) (*Held, error) {
 	r.Max = nil
-	claims, sent, err := c.claim(ctx, "/fleet/claim", r)
+	held, err := c.claimAndHold(ctx, working, "/fleet/claim", r)
+	if err != nil || len(held) == 0 {
+		return nil, err
+	}
+	return held[0], nil
+}
+
+// ClaimBatchAndHold claims up to *r.Max jobs as ClaimBatch does, and holds each as ClaimAndHold does one: under an epoch and
+// with a context of its own.
+func (c *Client) ClaimBatchAndHold(ctx, working context.Context, r fleet.ClaimRequest) ([]*Held, error) {
+	return c.claimAndHold(ctx, working, "/fleet/claim/batch", r)
+}
+
+func (c *Client) claimAndHold(ctx, working context.Context, path string, r fleet.ClaimRequest) ([]*Held, error) {
+	claims, sent, err := c.claim(ctx, path, r)
 	if err != nil || len(claims) == 0 {
 		return nil, err
 	}
-	claim := claims[0]
-	ttl := time.Duration(claim.Lease.TTLSeconds) * time.Second
-	if time.Since(sent) > ttl/3 {
-		// The lease began somewhere in that time, and may be almost whole or as good as over by this process's clock. A
+	begun := make([]time.Time, len(claims)) // of each lease, or before that
+	for i := range begun {
+		begun[i] = sent
+	}
+	if ttl := time.Duration(claims[0].Lease.TTLSeconds) * time.Second; time.Since(sent) > ttl/3 {
+		// The leases began somewhere in that time, and may be almost whole or as good as over by this process's clock. A
 		// renewal tells.
-		renewing, cancel := context.WithTimeout(working, ttl)
-		defer cancel()
-		again := time.Now()
-		if lease, err := c.Renew(renewing, claim.Job.ID, fleet.RenewRequest{LeaseEpoch: claim.Lease.LeaseEpoch}); err == nil {
-			claim.Lease, sent = lease, again
+		c.renewAll(working, ttl, r.FactoryID, claims, begun)
+	}
+	held := make([]*Held, len(claims))
+	for i, claim := range claims {
+		held[i] = c.hold(working, claim, begun[i])
+	}
+	return held, nil
+}
+
+// renewAll renews the leases of fresh claims by one heartbeat, which leaves the factory as it is. What is not renewed stays
+// as it was granted.
+func (c *Client) renewAll(ctx context.Context, ttl time.Duration, factoryID string, claims []fleet.Claim, begun []time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, ttl)
+	defer cancel()
+	request := fleet.HeartbeatRequest{FactoryID: factoryID}
+	for _, claim := range claims {
+		request.Leases = append(request.Leases, fleet.HeldLease{JobID: claim.Job.ID, LeaseEpoch: claim.Lease.LeaseEpoch})
+	}
+	sent := time.Now()
+	result, err := c.Heartbeat(ctx, request)
+	if err != nil || len(result.Leases) != len(claims) {
+		return
+	}
+	for i, renewed := range result.Leases {
+		if renewed.OK && renewed.Lease != nil {
+			claims[i].Lease, begun[i] = renewed.Lease, sent
 		}
 	}
-	return c.hold(working, claim, sent), nil
 }
 
 // claim asks until something is granted or the time is over. It returns also when the request that was answered was sent.
@@ -92,6 +134,13 @@ func (c *Client) claimOnce(ctx context.Context, in *call, r fleet.ClaimRequest) 
 	if granted.Job != nil {
 		claims = append(claims, granted.Claim)
 	}
+	most := int64(1)
+	if r.Max != nil {
+		most = *r.Max
+	}
+	if int64(len(claims)) > most {
+		return nil, fmt.Errorf("reading the answer to POST %s: %w: it has %d claims, asked for were %d", in.path, errGarbage, len(claims), most)
+	}
 	for _, claim := range claims {
 		if claim.Job == nil || claim.Lease == nil || claim.Run == nil {
 			return nil, fmt.Errorf("reading the answer to POST %s: %w: a claim is job, lease and run", in.path, errGarbage)
@@ -100,8 +149,8 @@ func (c *Client) claimOnce(ctx context.Context, in *call, r fleet.ClaimRequest) 
 	return claims, nil
 }
 
-// recall asks once more after a claim that was broken off. The same key tells what was granted, and it is given back: it
-// would wait for the end of a lease that nobody uses.
+// recall asks once more after a claim that was broken off. The same key tells what was granted, and all of it is given back:
+// it would wait for the end of leases that nobody uses.
 func (c *Client) recall(ctx context.Context, broken *call, r fleet.ClaimRequest) {
 	ctx = context.WithoutCancel(ctx)
 	asking, cancel := context.WithTimeout(ctx, recallWait)
@@ -111,11 +160,20 @@ func (c *Client) recall(ctx context.Context, broken *call, r fleet.ClaimRequest)
 	if err != nil {
 		return
 	}
+	releasing, cancelReleases := context.WithTimeout(ctx, releaseWait)
+	defer cancelReleases()
+	var (
+		releases sync.WaitGroup
+		places   = make(chan struct{}, releasesAtOnce)
+	)
 	for _, claim := range claims {
-		releasing, cancel := context.WithTimeout(ctx, time.Second)
-		_, _ = c.Release(releasing, claim.Job.ID, fleet.ReleaseRequest{LeaseEpoch: claim.Lease.LeaseEpoch})
-		cancel()
+		places <- struct{}{}
+		releases.Go(func() {
+			_, _ = c.Release(releasing, claim.Job.ID, fleet.ReleaseRequest{LeaseEpoch: claim.Lease.LeaseEpoch})
+			<-places
+		})
 	}
+	releases.Wait()
 }
 
 // Lease reads who may work on a job until when.

@@ -46,6 +46,7 @@ type shared struct {
 	addresses []string
 	next      atomic.Uint64 // which address the next call begins with
 	index     atomic.Uint64 // the highest Fleet-Index seen
+	reports   gathering
 }
 
 // New checks the addresses and makes a client. It connects to nothing yet.

@@ -6,5 +6,5 @@
 // A Client is safe for use by many goroutines at once.
 //
 // Start with client.go, then jobs.go. Claims (claims.go) gives a factory its jobs and keeps their leases alive, Events
-// (feed.go) follows what happens. How a call is retried is call.go.
+// (feed.go) follows what happens. How a call is retried is call.go, how reports share a request gathering.go.
 package client

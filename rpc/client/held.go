@@ -126,11 +126,12 @@ func (h *Held) patient(ctx context.Context) *Client {
 	return h.client
 }
 
-// Report says something of the job under its epoch. When the answer shows that this attempt is over, so is the context.
+// Report says something of the job under its epoch. When the answer shows that this attempt is over, so is the context. Reports
+// of many jobs that are made at about the same time go together (gathering.go).
 func (h *Held) Report(ctx context.Context, r fleet.Report) (*fleet.Job, error) {
 	epoch := h.Epoch()
 	r.LeaseEpoch = &epoch
-	job, err := h.patient(ctx).Report(ctx, h.Job.ID, r)
+	job, err := h.patient(ctx).reportGathered(ctx, h.Job.ID, r)
 	switch {
 	case err != nil:
 		return nil, h.judge(err)

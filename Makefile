@@ -10,12 +10,13 @@ COUNT ?= 6
 HOURS ?= 500
 CHAOS ?= 10m
 MUTANTS ?= all
+CLIENTS ?= 1,16,64
 
-.PHONY: help build run test virtual chaos mutants bench lint fmt generate soak cover fixture upgrade clean
+.PHONY: help build run test virtual chaos mutants bench bench-compare lint fmt generate soak cover fixture upgrade clean
 
 ## say what can be made
 help:
-	@awk '/^## /{text=substr($$0,4);next} /^[a-z]+:/&&text{sub(":.*","");printf "  %-10s %s\n",$$0,text} {text=""}' $(MAKEFILE_LIST)
+	@awk '/^## /{text=substr($$0,4);next} /^[a-z-]+:/&&text{sub(":.*","");printf "  %-13s %s\n",$$0,text} {text=""}' $(MAKEFILE_LIST)
 
 ## bin/fleet-node, one static file
 build:
@@ -56,6 +57,11 @@ bench:
 	@mkdir -p bin
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) -timeout 4h $(if $(LARGE),,-short) ./... | tee bin/$(or $(NAME),bench).txt
 	@! grep '^FAIL' bin/$(or $(NAME),bench).txt
+
+## fleet beside etcd, NATS JetStream and, where it is installed, Postgres, in about 3 minutes; CLIENTS=1,16,64,256 says how many call at once
+bench-compare: build
+	go -C bench build -o ../bin/compare .
+	bin/compare -dir bin -clients $(CLIENTS)
 
 ## golangci-lint, at the version of tools/go.mod
 lint:

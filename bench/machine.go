@@ -17,6 +17,7 @@ const (
 	fsyncs    = 100
 	fsyncSize = 4096                   // bytes, about what an entry of a log takes
 	watch     = 500 * time.Millisecond // how long others are watched
+	quiet     = 0.1                    // of the machine may be busy; what is left of a peer that has just ended is in it
 )
 
 // probe looks at the machine while no servers run.
@@ -80,6 +81,15 @@ func processorTime() (busy, all float64, ok bool) {
 		}
 	}
 	return busy, all, true
+}
+
+// disturbed reports whether others kept so much of the machine busy that the figures say little about the peers.
+func (r *results) disturbed() bool {
+	if len(r.busy) == 0 {
+		return false
+	}
+	_, mid, _ := spread(r.busy)
+	return mid > quiet
 }
 
 // machine says what everything ran on.

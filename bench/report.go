@@ -18,6 +18,9 @@ const subject = "fleet"
 // report writes what a README can quote, then every figure behind it. It fails if something was not measured.
 func (r *results) report(w io.Writer, p plan) error {
 	fmt.Fprintf(w, "%s.\n", r.machine())
+	if r.disturbed() {
+		fmt.Fprintln(w, "Others worked on the machine meanwhile: don't quote this run.")
+	}
 	fmt.Fprintf(w, "%d rounds of %s after %s of warm-up, bodies of %d bytes, %d jobs queued.\n\n", p.rounds, p.duration, p.warmUp, bodySize, p.backlog)
 	for _, one := range p.peers {
 		fmt.Fprintf(w, "- %s: %s\n", one.name(), one.about())

@@ -84,12 +84,15 @@ func processorTime() (busy, all float64, ok bool) {
 }
 
 // disturbed reports whether others kept so much of the machine busy that the figures say little about the peers.
-func (r *results) disturbed() bool {
-	if len(r.busy) == 0 {
-		return false
+func (r *results) disturbed() bool { return len(r.busy) > 0 && r.meanBusy() > quiet }
+
+// meanBusy is a mean, not a median: what comes and goes disturbs too.
+func (r *results) meanBusy() float64 {
+	var sum float64
+	for _, share := range r.busy {
+		sum += share
 	}
-	_, mid, _ := spread(r.busy)
-	return mid > quiet
+	return sum / float64(len(r.busy))
 }
 
 // machine says what everything ran on.
@@ -99,8 +102,7 @@ func (r *results) machine() string {
 		text += fmt.Sprintf("; a write of %d bytes and its fsync took %s ms", fsyncSize, format(r.fsyncs, millis))
 	}
 	if len(r.busy) > 0 {
-		percent := func(share float64) string { return fmt.Sprintf("%.0f", 100*share) }
-		text += fmt.Sprintf("; between measurements others kept %s %% of it busy", format(r.busy, percent))
+		text += fmt.Sprintf("; when none of this ran others kept %.0f %% of it busy, at most %.0f %%", 100*r.meanBusy(), 100*slices.Max(r.busy))
 	}
 	return text
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,7 @@ type agent struct {
 	gossipKeyFile                      string
 	tlsCAFile, tlsCertFile, tlsKeyFile string
 	logStore, logLevel, timing         string
+	retention                          time.Duration
 	logJSON, noAuth                    bool
 	config                             string
 
@@ -55,6 +57,7 @@ func (a *agent) flags(f *pflag.FlagSet) {
 	f.StringVar(&a.tlsCAFile, "tls-ca-file", "", "certificates; --tls-cert-file must be signed by one of them")
 	f.StringVar(&a.tlsCertFile, "tls-cert-file", "", "certificate of the HTTP API")
 	f.StringVar(&a.tlsKeyFile, "tls-key-file", "", "key of the HTTP API")
+	f.DurationVar(&a.retention, "retention", 30*24*time.Hour, "how long a job that has ended is kept; the leader's counts, so give all nodes the same")
 	f.StringVar(&a.logStore, "log-store", "wal", "what keeps the log: wal or boltdb")
 	f.StringVar(&a.logLevel, "log-level", "info", "trace, debug, info, warn or error")
 	f.BoolVar(&a.logJSON, "log-json", false, "write logs as JSON")
@@ -81,6 +84,9 @@ func (a *agent) check() error {
 	}
 	if a.bootstrapExpect < 0 {
 		return usagef("--bootstrap-expect can't be negative")
+	}
+	if a.retention < time.Minute {
+		return usagef("--retention is %v: jobs that have ended are kept for 1m at least, such as 168h for a week", a.retention)
 	}
 	for _, word := range []struct {
 		flag, value string
@@ -270,7 +276,8 @@ func (a *agent) clusterConfig(log hclog.Logger, metrics prometheus.Registerer, h
 		Name: a.name, DataDir: a.dataDir, HTTPAddr: a.announcedHTTP(http), NodeAddr: a.nodeAddr, GossipAddr: a.gossipAddr,
 		AdvertiseAddr: a.advertiseHost(), Join: a.join, BootstrapExpect: a.bootstrapExpect, Secret: a.secret,
 		GossipKey: a.gossipKey, LogStore: a.logStore, Timing: cluster.Timing(a.timing), Version: version,
-		Logger: log, Metrics: metrics,
+		Retention: a.retention,
+		Logger:    log, Metrics: metrics,
 	}
 	adjust(&c)
 	return c

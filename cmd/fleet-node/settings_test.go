@@ -3,12 +3,15 @@ package main
 // This file tests which of flag, variable and file wins.
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/pflag"
 )
 
@@ -93,6 +96,19 @@ func TestLoopback(t *testing.T) {
 	} {
 		if got := loopback(addr); got != want {
 			t.Errorf("loopback(%q): got %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// What ended jobs are kept for is what the file says, and without it 30 days.
+func TestRetention(t *testing.T) {
+	for file, want := range map[string]time.Duration{"retention: 168h\n": 7 * 24 * time.Hour, "name: n1\n": 30 * 24 * time.Hour} {
+		a, f := agentFlags(t)
+		if _, err := settle(f, []string{"FLEET_CONFIG=" + write(t, file)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.clusterConfig(hclog.NewNullLogger(), nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8400}).Retention; got != want {
+			t.Errorf("%q: got %v, want %v", file, got, want)
 		}
 	}
 }

@@ -10,9 +10,10 @@ COUNT ?= 6
 HOURS ?= 500
 CHAOS ?= 10m
 MUTANTS ?= all
+JOBS ?= 1000000
 CLIENTS ?= 1,16,64
 
-.PHONY: help build run test virtual chaos mutants bench bench-compare lint fmt generate soak cover fixture upgrade clean
+.PHONY: help build run test virtual chaos million mutants bench bench-compare lint fmt generate soak cover fixture upgrade clean
 
 ## say what can be made
 help:
@@ -45,6 +46,12 @@ chaos:
 	@mkdir -p bin && rm -f bin/chaos.txt
 	FLEET_CHAOS=$(CHAOS) FLEET_REPORT=$(CURDIR)/bin/chaos.txt go test -count 1 -parallel 2 -timeout 4h ./internal/chaos
 	@cat bin/chaos.txt
+
+## what JOBS=1000000 queued jobs take on three real nodes of 5 GiB each; bin/million.txt is the report
+million:
+	@mkdir -p bin && rm -f bin/million.txt
+	FLEET_JOBS=$(JOBS) FLEET_REPORT=$(CURDIR)/bin/million.txt go test -count 1 -run 'TestMillion$$' -timeout 1h ./internal/chaos
+	@cat bin/million.txt
 
 ## planted bugs, one at a time: each must be found by the test that it names; MUTANTS=lease plants those named so; bin/mutants.txt is the report
 mutants:

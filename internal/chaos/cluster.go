@@ -23,6 +23,7 @@ type Config struct {
 	SnapshotBytes int64    // 0: the log is never compacted
 	Dirs          []string // of nodes whose data is on a disk of their own; shorter or empty: below the cluster's directory
 	Spaces        *Spaces  // network namespaces for the nodes, instead of a proxy on each link
+	Direct        bool     // no proxies on the links
 	Env           []string // more of it for the nodes
 }
 
@@ -109,7 +110,7 @@ func New(t testing.TB, config Config) *Cluster {
 	for i, n := range c.Nodes {
 		var pairs []string
 		for k, other := range c.Nodes {
-			if k == i || config.Spaces != nil {
+			if k == i || config.Spaces != nil || config.Direct {
 				continue
 			}
 			via, err := c.links.between(i, k, other.NodeAddr)

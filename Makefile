@@ -11,9 +11,10 @@ HOURS ?= 500
 CHAOS ?= 10m
 MUTANTS ?= all
 JOBS ?= 1000000
+WAITERS ?= 9500
 CLIENTS ?= 1,16,64
 
-.PHONY: help build run test virtual chaos million mutants bench bench-compare lint fmt generate soak cover fixture upgrade clean
+.PHONY: help build run test virtual chaos million waiting mutants bench bench-compare lint fmt generate soak cover fixture upgrade clean
 
 ## say what can be made
 help:
@@ -52,6 +53,12 @@ million:
 	@mkdir -p bin && rm -f bin/million.txt
 	FLEET_JOBS=$(JOBS) FLEET_REPORT=$(CURDIR)/bin/million.txt go test -count 1 -run 'TestMillion$$' -timeout 1h ./internal/chaos
 	@cat bin/million.txt
+
+## what WAITERS=9500 waiting claims and as many live readers take on three real nodes; bin/waiting.txt is the report
+waiting:
+	@mkdir -p bin && rm -f bin/waiting.txt
+	FLEET_WAITERS=$(WAITERS) FLEET_REPORT=$(CURDIR)/bin/waiting.txt go test -count 1 -run 'TestWaiting$$' -timeout 1h ./internal/chaos
+	@cat bin/waiting.txt
 
 ## planted bugs, one at a time: each must be found by the test that it names; MUTANTS=lease plants those named so; bin/mutants.txt is the report
 mutants:

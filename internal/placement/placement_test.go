@@ -67,9 +67,14 @@ func TestTable(t *testing.T) {
 	var b strings.Builder
 	fmt.Fprintln(&b, "nodes groups products  skew | busiest node ÷ mean: elected  moved (transfers) | node lost  moved (transfers) | back, moved (transfers) | busiest group ÷ mean: hashed  moved (products, load) largest product")
 	for _, c := range []placement.Config{
-		{Nodes: 3, Groups: 3, Products: 200, Skew: 0.8}, {Nodes: 3, Groups: 12, Products: 200, Skew: 0.8}, {Nodes: 5, Groups: 20, Products: 200, Skew: 0.8},
-		{Nodes: 9, Groups: 36, Products: 200, Skew: 0.8}, {Nodes: 9, Groups: 36, Products: 2000, Skew: 0.8}, {Nodes: 9, Groups: 36, Products: 2000, Skew: 0},
-		{Nodes: 9, Groups: 36, Products: 2000, Skew: 1.2}, {Nodes: 9, Groups: 144, Products: 2000, Skew: 0.8},
+		{Nodes: 3, Groups: 3, Products: 200, Skew: 0.8},
+		{Nodes: 3, Groups: 12, Products: 200, Skew: 0.8},
+		{Nodes: 5, Groups: 20, Products: 200, Skew: 0.8},
+		{Nodes: 9, Groups: 36, Products: 200, Skew: 0.8},
+		{Nodes: 9, Groups: 36, Products: 2000, Skew: 0.8},
+		{Nodes: 9, Groups: 36, Products: 2000, Skew: 0},
+		{Nodes: 9, Groups: 36, Products: 2000, Skew: 1.2},
+		{Nodes: 9, Groups: 144, Products: 2000, Skew: 0.8},
 	} {
 		columns := make([][]float64, 12)
 		for seed := range uint64(draws) {

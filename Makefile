@@ -63,7 +63,7 @@ waiting:
 ## planted bugs, one at a time: each must be found by the test that it names; MUTANTS=lease plants those named so; bin/mutants.txt is the report
 mutants:
 	@mkdir -p bin && rm -f bin/mutants.txt
-	FLEET_MUTANTS=$(MUTANTS) FLEET_REPORT=$(CURDIR)/bin/mutants.txt go test -count 1 -run 'TestMutants$$' -timeout 4h ./internal/mutants
+	FLEET_MUTANTS='$(MUTANTS)' FLEET_REPORT=$(CURDIR)/bin/mutants.txt go test -count 1 -run 'TestMutants$$' -timeout 4h ./internal/mutants
 	@cat bin/mutants.txt
 
 ## benchmarks in the form that benchstat reads, COUNT=6 times each, into bin/bench.txt, or bin/before.txt with NAME=before; LARGE=1: a million jobs too

@@ -139,19 +139,25 @@ func hasTest(t *testing.T, pkg, name string) bool {
 // patience is how long a test may take to find its mutant, once it is built: twice what is meant, for machines that do other work.
 const patience = 60 * time.Second
 
-// Each mutant is found by the test that it names. FLEET_MUTANTS is which to plant: all, or a regular expression of their names.
-func TestMutants(t *testing.T) {
-	pattern := os.Getenv("FLEET_MUTANTS")
+// chosen is which mutants a variable names: all, or those that a regular expression fits. Without it the test is skipped.
+func chosen(t *testing.T, variable, target string) *regexp.Regexp {
+	t.Helper()
+	pattern := os.Getenv(variable)
 	switch pattern {
 	case "":
-		t.Skip("FLEET_MUTANTS says which to plant: all, or a regular expression (make mutants)")
+		t.Skipf("%s says which to plant: all, or a regular expression (%s)", variable, target)
 	case "all":
 		pattern = "."
 	}
-	chosen := regexp.MustCompile(pattern)
+	return regexp.MustCompile(pattern)
+}
+
+// Each mutant is found by the test that it names. FLEET_MUTANTS is which to plant: all, or a regular expression of their names.
+func TestMutants(t *testing.T) {
+	which := chosen(t, "FLEET_MUTANTS", "make mutants")
 	planted, killed := 0, 0
 	for _, m := range loadAll(t) {
-		if !chosen.MatchString(m.name) {
+		if !which.MatchString(m.name) {
 			continue
 		}
 		planted++
@@ -170,7 +176,7 @@ func TestMutants(t *testing.T) {
 	}
 	report(t, "%d mutants planted, %d found", planted, killed)
 	if planted == 0 {
-		t.Errorf("no mutant is named like %s", pattern)
+		t.Errorf("no mutant is named like %s", which)
 	}
 }
 

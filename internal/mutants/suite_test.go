@@ -20,20 +20,13 @@ var failed = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 // All tests run against each mutant in a copy of the tree, those of packages that it can't reach only once. FLEET_MUTANTS_SUITE is which to
 // plant: all, or a regular expression of their names. One takes minutes.
 func TestSuite(t *testing.T) {
-	pattern := os.Getenv("FLEET_MUTANTS_SUITE")
-	switch pattern {
-	case "":
-		t.Skip("FLEET_MUTANTS_SUITE says which to plant: all, or a regular expression (make soak)")
-	case "all":
-		pattern = "."
-	}
-	chosen := regexp.MustCompile(pattern)
+	which := chosen(t, "FLEET_MUTANTS_SUITE", "make soak")
 	tree := copyTree(t)
 	if found := suite(t, tree); len(found) > 0 {
 		t.Fatalf("with no bug planted these fail: %s", strings.Join(found, ", "))
 	}
 	for _, m := range loadAll(t) {
-		if !chosen.MatchString(m.name) {
+		if !which.MatchString(m.name) {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {

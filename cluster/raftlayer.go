@@ -102,5 +102,5 @@ func (s shyTransport) AppendEntriesPipeline(id raft.ServerID, target raft.Server
 	if err != nil {
 		return nil, err
 	}
-	return newPipeline(p), nil
+	return &pipeline{AppendPipeline: p}, nil
 }

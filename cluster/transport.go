@@ -81,7 +81,7 @@ func newTransport(cfg *Config, dir *dataDir, log hclog.Logger) (*transport, erro
 	t.address = advertise(cfg, t.listener.Addr())
 	t.layer = &raftLayer{transport: t, accept: make(chan net.Conn), done: make(chan struct{})}
 	t.rpc = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		ServerAddressProvider: t, Logger: raftLogger{t.log}, Stream: t.layer, MaxPool: 3, Timeout: 10 * time.Second,
+		ServerAddressProvider: t, Logger: raftLogger{t.log}, Stream: t.layer, MaxPool: 3, MaxRPCsInFlight: pipelined, Timeout: 10 * time.Second,
 	})
 	go t.serve()
 	return t, nil

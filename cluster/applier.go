@@ -48,19 +48,30 @@ type indexWaiter struct {
 
 // groupWaiter waits for the group that a leader proposed, or for proof that it can never be committed.
 type groupWaiter struct {
-	index   uint64 // where it was dispatched, 0 while that is not known
-	done    chan struct{}
-	answers []fsm.Answer // set if it was applied
-	passed  bool         // the log went past its index without it
+	index   uint64             // where it was dispatched, 0 while that is not known
+	settle  func(*groupWaiter) // called once, at the end, with the applier's lock held
+	answers []fsm.Answer       // set if it was applied
+	passed  bool               // the log went past its index without it
+}
+
+// outcome is what became of a group, once it is settled.
+func (g *groupWaiter) outcome() ([]fsm.Answer, error) {
+	switch {
+	case g.answers != nil:
+		return g.answers, nil
+	case g.passed:
+		return nil, errNotProposed
+	}
+	return nil, errUnknown // a snapshot carried this node over the index
 }
 
 // frameWaiter waits for a frame that this node has sent to the leader of a term, or for proof that it can never be committed.
 type frameWaiter struct {
 	term    uint64
-	done    chan struct{}
-	answers []fsm.Answer // set if it was applied
-	passed  bool         // a later term's entry was applied, and none of its own term had it
-	blurred bool         // a snapshot was restored meanwhile: it may be in there
+	settle  func(*frameWaiter) // called once, at the end, with the applier's lock held
+	answers []fsm.Answer       // set if it was applied
+	passed  bool               // a later term's entry was applied, and none of its own term had it
+	blurred bool               // a snapshot was restored meanwhile: it may be in there
 }
 
 func newApplier(machine *fsm.Machine) *applier {
@@ -142,13 +153,13 @@ func (a *applier) answered(index uint64, group [16]byte, frames []placed, answer
 	if g, ok := a.groups[group]; ok {
 		delete(a.groups, group)
 		g.index, g.answers = index, answers
-		close(g.done)
+		g.settle(g)
 	}
 	for _, f := range frames {
 		if w, ok := a.frames[f.id]; ok {
 			delete(a.frames, f.id)
 			w.answers, _ = f.of(answers)
-			close(w.done)
+			w.settle(w)
 		}
 	}
 }
@@ -160,7 +171,7 @@ func (a *applier) voided(group [16]byte) {
 	if g, ok := a.groups[group]; ok {
 		delete(a.groups, group)
 		g.passed = true
-		close(g.done)
+		g.settle(g)
 	}
 }
 
@@ -179,7 +190,7 @@ func (a *applier) reached(index, term uint64) {
 		if g.index != 0 && g.index <= index {
 			delete(a.groups, id)
 			g.passed = g.index > a.restored
-			close(g.done)
+			g.settle(g)
 		}
 	}
 	if term <= a.term {
@@ -190,7 +201,7 @@ func (a *applier) reached(index, term uint64) {
 		if w.term < term {
 			delete(a.frames, id)
 			w.passed = !w.blurred
-			close(w.done)
+			w.settle(w)
 		}
 	}
 }
@@ -215,26 +226,26 @@ func (a *applier) forget(w *indexWaiter) {
 	delete(a.waiters, w)
 }
 
-// expect registers a group before it is proposed, so that its answers are not missed.
-func (a *applier) expect(group [16]byte) *groupWaiter {
-	g := &groupWaiter{done: make(chan struct{})}
+// expect registers a group before it is proposed, so that its answers are not missed. Settle is called when it is known what became of
+// it, with the applier's lock held.
+func (a *applier) expect(group [16]byte, settle func(*groupWaiter)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.groups[group] = g
-	return g
+	a.groups[group] = &groupWaiter{settle: settle}
 }
 
 // dispatched tells where an expected group was put into the log.
-func (a *applier) dispatched(group [16]byte, g *groupWaiter, index uint64) {
+func (a *applier) dispatched(group [16]byte, index uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, waiting := a.groups[group]; !waiting {
+	g, waiting := a.groups[group]
+	if !waiting {
 		return
 	}
 	if g.index = index; a.machine.Index() >= index { // it was passed before this was known
 		delete(a.groups, group)
 		g.passed = index > a.restored
-		close(g.done)
+		g.settle(g)
 	}
 }
 
@@ -245,18 +256,18 @@ func (a *applier) unexpect(group [16]byte) {
 	delete(a.groups, group)
 }
 
-// expectFrame registers a frame before it is sent to the leader of a term.
-func (a *applier) expectFrame(id frameID, term uint64) *frameWaiter {
-	w := &frameWaiter{term: term, done: make(chan struct{})}
+// expectFrame registers a frame before it is sent to the leader of a term. Settle is called when it is known what became of it, with
+// the applier's lock held; that may be before this returns.
+func (a *applier) expectFrame(id frameID, term uint64, settle func(*frameWaiter)) {
+	w := &frameWaiter{term: term, settle: settle}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.term > term {
 		w.passed = true // whoever leads now turns it away
-		close(w.done)
+		w.settle(w)
 	} else {
 		a.frames[id] = w
 	}
-	return w
 }
 
 // unexpectFrame gives a frame up.

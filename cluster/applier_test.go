@@ -36,42 +36,42 @@ func submit(id string) *fsm.Submit {
 	return &fsm.Submit{ProductID: "p", JobID: id, Submission: s}
 }
 
-func isDone(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
-	}
-}
+// heard is what those who wait for a group or a frame were told; nil: nothing yet.
+type heard[W any] struct{ of *W }
+
+func (h *heard[W]) settle(w *W) { h.of = w }
 
 // A follower that lost its connection reads the answers to its frame from its own log.
 func TestFrameIsAnsweredFromTheLog(t *testing.T) {
 	a := newApplier(fsm.New())
-	w := a.expectFrame(frameID{7}, 3)
+	var w heard[frameWaiter]
+	a.expectFrame(frameID{7}, 3, w.settle)
 	a.Apply(logged(t, 1, 3, envelope{term: 3}, submit("j1")))
-	if isDone(w.done) {
+	if w.of != nil {
 		t.Fatal("another entry of the term ended the wait")
 	}
 	a.Apply(logged(t, 2, 3, envelope{term: 3, frames: []placed{{frameID{7}, 1, 1}}}, submit("j2"), submit("j3")))
-	if !isDone(w.done) || len(w.answers) != 1 || w.answers[0].Result.(*fleet.SubmitResult).Job.ID != "j3" {
-		t.Errorf("answers of the frame: got %+v, want that of j3", w.answers)
+	if w.of == nil || len(w.of.answers) != 1 || w.of.answers[0].Result.(*fleet.SubmitResult).Job.ID != "j3" {
+		t.Errorf("answers of the frame: got %+v, want that of j3", w.of)
 	}
 }
 
 // The first entry of a later term proves that a frame of an earlier one can't be committed any more.
 func TestFrameIsGivenUpAtALaterTerm(t *testing.T) {
 	a := newApplier(fsm.New())
-	w := a.expectFrame(frameID{7}, 3)
+	var w heard[frameWaiter]
+	a.expectFrame(frameID{7}, 3, w.settle)
 	a.Apply(logged(t, 1, 3, envelope{term: 3}, submit("j1")))
-	if isDone(w.done) {
+	if w.of != nil {
 		t.Fatal("an entry of its own term ended the wait")
 	}
 	a.Apply(logged(t, 3, 4, envelope{term: 4}, &fsm.LeaderChange{}))
-	if !isDone(w.done) || !w.passed {
+	if w.of == nil || !w.of.passed {
 		t.Error("after an entry of term 4: want a frame of term 3 to be given up")
 	}
-	if late := a.expectFrame(frameID{8}, 3); !isDone(late.done) || !late.passed {
+	var late heard[frameWaiter]
+	a.expectFrame(frameID{8}, 3, late.settle)
+	if late.of == nil || !late.of.passed {
 		t.Error("a frame of term 3 that is sent after an entry of term 4: want it to be given up at once")
 	}
 }
@@ -85,13 +85,14 @@ func TestFrameMayBeInASnapshot(t *testing.T) {
 	a := newApplier(fsm.New())
 	renewed := false
 	a.renewed = func() { renewed = true }
-	w := a.expectFrame(frameID{7}, 3)
+	var w heard[frameWaiter]
+	a.expectFrame(frameID{7}, 3, w.settle)
 	if err := a.Restore(io.NopCloser(&stream)); err != nil {
 		t.Fatal(err)
 	}
 	a.Apply(logged(t, 3, 4, envelope{term: 4}, &fsm.LeaderChange{}))
-	if !isDone(w.done) || w.passed || w.answers != nil {
-		t.Errorf("after a snapshot and a later term: got passed %t, want a frame of which nothing is known", w.passed)
+	if w.of == nil || w.of.passed || w.of.answers != nil {
+		t.Errorf("after a snapshot and a later term: got %+v, want a frame of which nothing is known", w.of)
 	}
 	if !renewed {
 		t.Error("nobody was told that the state is another")
@@ -102,7 +103,8 @@ func TestFrameMayBeInASnapshot(t *testing.T) {
 func TestEntryOfAnotherTermIsVoid(t *testing.T) {
 	a := newApplier(fsm.New())
 	l := logged(t, 5, 9, envelope{term: 7}, submit("j1"))
-	g := a.expect([16]byte{5})
+	var g heard[groupWaiter]
+	a.expect([16]byte{5}, g.settle)
 	if got := a.Apply(l); got != nil {
 		t.Errorf("applying it: got %v, want nothing", got)
 	}
@@ -111,7 +113,10 @@ func TestEntryOfAnotherTermIsVoid(t *testing.T) {
 			t.Errorf("after it: got job %t at index %d, want none at 5", found, v.Index())
 		}
 	})
-	if _, err := g.outcome(); !isDone(g.done) || !errors.Is(err, errNotProposed) {
+	if g.of == nil {
+		t.Fatal("its proposer was not told")
+	}
+	if _, err := g.of.outcome(); !errors.Is(err, errNotProposed) {
 		t.Errorf("its proposer: got %v, want %v", err, errNotProposed)
 	}
 }

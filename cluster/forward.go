@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -60,10 +59,31 @@ func (fw *forwarder) enqueue(to target, w *pending) {
 	fw.waiting = append(fw.waiting, w)
 	fw.target = to
 	fw.mu.Unlock()
+	if fw.sendAtOnce(to) {
+		return
+	}
 	select {
 	case fw.wake <- struct{}{}:
 	default:
 	}
+}
+
+// sendAtOnce sends what waits while nothing is under way to the leader. Else run does it: frames of many calls are cheaper, and a call
+// that carries others must not be kept by a dial.
+func (fw *forwarder) sendAtOnce(to target) bool {
+	if !fw.dialing.TryLock() {
+		return false
+	}
+	l := fw.link
+	fw.dialing.Unlock()
+	if l == nil || l.to != to.id || !l.idle() {
+		return false
+	}
+	to, group := fw.take()
+	if len(group) > 0 {
+		fw.send(to, group)
+	}
+	return true
 }
 
 // run sends what waits, many proposals to a frame, until the node closes.
@@ -114,52 +134,27 @@ func (fw *forwarder) take() (target, []*pending) {
 	return fw.target, group
 }
 
-// send sends a group as one frame. The frame has an id of its own, by which this node knows it when it comes back through the log.
+// send sends a group as one frame.
 func (fw *forwarder) send(to target, group []*pending) {
-	finish := func(answers []fsm.Answer, err error) {
-		for _, w := range group {
-			if err != nil && !errors.Is(err, errRefused) {
-				w.finish(nil, err)
-				continue
-			}
-			share := answers[:len(w.proposals):len(w.proposals)]
-			answers = answers[len(w.proposals):]
-			switch {
-			case err == nil:
-				w.finish(share, nil)
-			case share[0].Err != nil: // what a node forwards is one call's, and one proposal
-				fw.turnedAway(to, w.proposals[0].Command, share[0].Err)
-				w.finish(share, errRefused)
-			default:
-				w.finish(nil, errNotProposed)
-			}
-		}
-	}
-	var id frameID
-	rand.Read(id[:]) // never fails
-	payload, count, err := encodeProposals(id, to.term, group)
+	f := &sentFrame{forwarder: fw, to: to, group: group}
+	rand.Read(f.id[:]) // never fails
+	payload, count, err := encodeProposals(f.id, to.term, group)
 	if err != nil {
 		fw.node.log.Error("encoding a proposal", "error", err)
-		finish(nil, errNotProposed)
+		f.settle(nil, errNotProposed)
 		return
 	}
+	f.count = count
 	l, err := fw.connect(to)
 	if err != nil {
 		fw.node.log.Debug("reaching the leader", "leader", to.id, "error", err)
-		finish(nil, errNotProposed)
+		f.settle(nil, errNotProposed)
 		return
 	}
-	own := fw.node.applier.expectFrame(id, to.term)
-	reply, err := l.send(framePropose, payload)
-	if err != nil {
-		fw.node.applier.unexpectFrame(id)
-		finish(nil, errNotProposed)
-		return
+	fw.node.applier.expectFrame(f.id, to.term, f.logged)
+	if l.send(framePropose, payload, f.replied) != nil {
+		f.giveUp(errNotProposed)
 	}
-	go func() {
-		defer fw.node.applier.unexpectFrame(id)
-		finish(fw.outcome(reply, own, count))
-	}()
 }
 
 func (fw *forwarder) turnedAway(to target, c fsm.Command, err *fleet.Error) {
@@ -172,50 +167,20 @@ func (fw *forwarder) turnedAway(to target, c fsm.Command, err *fleet.Error) {
 	fw.turned = turned{to.id, need, now, err}
 }
 
-// outcome is what became of a frame: what the leader says, or else what this node sees in its own log
-// (docs/decisions/003-unknown-outcomes.md). Either is waited for, because a leader that is cut off or stopped says nothing.
-func (fw *forwarder) outcome(reply <-chan frame, own *frameWaiter, count int) ([]fsm.Answer, error) {
-	done := own.done
-	var late <-chan time.Time // runs once the leader has nothing to say any more
-	for {
-		select {
-		case f, answered := <-reply:
-			if answered {
-				if answers, err := decodeAnswers(f.payload, count); !errors.Is(err, errUnknown) {
-					return answers, err
-				}
-			}
-			reply = nil
-			timer := time.NewTimer(resolveWait)
-			defer timer.Stop()
-			late = timer.C
-		case <-done:
-			switch {
-			case len(own.answers) == count:
-				return own.answers, nil
-			case own.passed:
-				return nil, errNotProposed
-			}
-			done = nil
-		case <-late:
-			done = nil
-		case <-fw.node.closing:
-			return nil, errUnknown
-		}
-		if reply == nil && done == nil {
-			return nil, fmt.Errorf("%w: the connection to the leader was lost", errUnknown)
-		}
-	}
-}
-
 // ask sends one small frame to the leader and waits for its reply.
 func (fw *forwarder) ask(ctx context.Context, to target, kind byte, payload []byte) ([]byte, error) {
 	l, err := fw.connect(to)
 	if err != nil {
 		return nil, errNotProposed
 	}
-	reply, err := l.send(kind, payload)
-	if err != nil {
+	reply := make(chan frame, 1)
+	then := func(f frame, answered bool) {
+		if answered {
+			reply <- f
+		}
+		close(reply)
+	}
+	if l.send(kind, payload, then) != nil {
 		return nil, errNotProposed
 	}
 	for {

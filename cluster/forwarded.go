@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/lysnrai/fleet"
@@ -21,19 +22,10 @@ func (n *Node) serveForward(conn net.Conn, peer string) {
 	defer conn.Close()
 	stop := context.AfterFunc(n.lifetime, func() { _ = conn.Close() })
 	defer stop()
-	writing := newSlot()
-	w := bufio.NewWriterSize(conn, 64<<10)
-	reply := func(f frame, payload []byte) {
-		writing.Lock()
-		defer writing.Unlock()
-		_ = conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
-		if err := writeFrame(w, frame{f.kind, f.number, payload}); err == nil {
-			err = w.Flush()
-			if err != nil {
-				_ = conn.Close() // the reader sees it and ends
-			}
-		}
-	}
+	replies := &replies{conn: conn, ready: make(chan struct{}, 1)}
+	ended := make(chan struct{})
+	defer close(ended)
+	go replies.run(ended)
 	r := bufio.NewReaderSize(conn, 64<<10)
 	for {
 		f, err := readFrame(r)
@@ -50,15 +42,65 @@ func (n *Node) serveForward(conn net.Conn, peer string) {
 				n.log.Warn("a forwarded frame can't be read", "peer", peer, "error", err)
 				return
 			}
+			p.then = func() { replies.add(f, func() []byte { return encodeAnswers(p) }) }
 			n.proposer.enqueue(p)
-			go func() {
-				<-p.done
-				reply(f, encodeAnswers(p))
-			}()
 		case frameReadIndex, frameRemove, frameTransfer:
-			go func() { reply(f, n.serveAsk(f)) }()
+			go func() {
+				answer := n.serveAsk(f)
+				replies.add(f, func() []byte { return answer })
+			}()
 		default:
 			n.log.Warn("a forwarded frame is of an unknown kind", "peer", peer, "kind", f.kind)
+			return
+		}
+	}
+}
+
+// replies are what a follower's frames are answered with. All that are ready leave by one write: the calls of an entry are answered at
+// the same time.
+type replies struct {
+	conn  net.Conn
+	ready chan struct{}
+
+	mu      sync.Mutex // guards waiting
+	waiting []reply
+}
+
+type reply struct {
+	to      frame
+	payload func() []byte
+}
+
+// add has a frame answered. It does not block; the payload is made later, by run.
+func (r *replies) add(to frame, payload func() []byte) {
+	r.mu.Lock()
+	r.waiting = append(r.waiting, reply{to, payload})
+	r.mu.Unlock()
+	select {
+	case r.ready <- struct{}{}:
+	default:
+	}
+}
+
+// run writes replies until the connection has ended.
+func (r *replies) run(ended <-chan struct{}) {
+	w := bufio.NewWriterSize(r.conn, 64<<10)
+	for {
+		select {
+		case <-r.ready:
+		case <-ended:
+			return
+		}
+		r.mu.Lock()
+		waiting := r.waiting
+		r.waiting = nil
+		r.mu.Unlock()
+		_ = r.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		for _, reply := range waiting { // an error stays with the writer
+			_ = writeFrame(w, frame{reply.to.kind, reply.to.number, reply.payload()})
+		}
+		if w.Flush() != nil {
+			_ = r.conn.Close() // the reader sees it and ends
 			return
 		}
 	}

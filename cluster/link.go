@@ -21,12 +21,15 @@ type link struct {
 
 	mu      sync.Mutex // guards what follows
 	number  uint64
-	replies map[uint64]chan frame
+	replies map[uint64]replied
 	err     error
 }
 
+// replied takes the reply to a frame; false: the connection was lost before it came. It must not block.
+type replied func(f frame, answered bool)
+
 func newLink(to raft.ServerID, conn net.Conn) *link {
-	l := &link{to: to, conn: conn, writing: newSlot(), w: bufio.NewWriterSize(conn, 64<<10), replies: map[uint64]chan frame{}}
+	l := &link{to: to, conn: conn, writing: newSlot(), w: bufio.NewWriterSize(conn, 64<<10), replies: map[uint64]replied{}}
 	go l.read()
 	return l
 }
@@ -37,18 +40,23 @@ func (l *link) alive() bool {
 	return l.err == nil
 }
 
-// send writes a frame. Its reply comes over the channel, which is closed if the connection is lost. An error means that
-// nothing of the frame left this node.
-func (l *link) send(kind byte, payload []byte) (<-chan frame, error) {
-	reply := make(chan frame, 1)
+// idle reports whether the link is alive, and no frame waits for its reply.
+func (l *link) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err == nil && len(l.replies) == 0
+}
+
+// send writes a frame; then is called once. An error means that nothing of the frame left this node, and then is not called.
+func (l *link) send(kind byte, payload []byte, then replied) error {
 	l.mu.Lock()
 	if l.err != nil {
 		defer l.mu.Unlock()
-		return nil, l.err
+		return l.err
 	}
 	l.number++
 	number := l.number
-	l.replies[number] = reply
+	l.replies[number] = then
 	l.mu.Unlock()
 
 	l.writing.Lock()
@@ -61,9 +69,9 @@ func (l *link) send(kind byte, payload []byte) (<-chan frame, error) {
 		err = l.w.Flush()
 	}
 	if err != nil {
-		l.fail(err) // some of it may have left: the reply channel is closed, which says unknown
+		l.fail(err) // some of it may have left: there is no answer, which says unknown
 	}
-	return reply, nil
+	return nil
 }
 
 func (l *link) read() {
@@ -75,25 +83,25 @@ func (l *link) read() {
 			return
 		}
 		l.mu.Lock()
-		reply := l.replies[f.number]
+		then := l.replies[f.number]
 		delete(l.replies, f.number)
 		l.mu.Unlock()
-		if reply != nil {
-			reply <- f
+		if then != nil {
+			then(f, true)
 		}
 	}
 }
 
 func (l *link) fail(err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err != nil {
-		return
-	}
-	l.err = err
-	go func() { _ = l.conn.Close() }() // TLS says goodbye first, for up to 5 s where nobody listens
-	for _, reply := range l.replies {
-		close(reply)
+	unanswered := l.replies
+	if l.err == nil {
+		l.err = err
+		go func() { _ = l.conn.Close() }() // TLS says goodbye first, for up to 5 s where nobody listens
 	}
 	l.replies = nil
+	l.mu.Unlock()
+	for _, then := range unanswered {
+		then(frame{}, false)
+	}
 }

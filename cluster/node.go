@@ -57,7 +57,8 @@ type Node struct {
 	oneBackup slot                 // held while a backup is verified and restored: each takes the memory of a whole state
 
 	leading   atomic.Bool   // leads, and has applied its leader-change entry
-	deadlines chan struct{} // the machine changed: the earliest deadline may be another
+	deadlines chan struct{} // something is due before the reaper would wake
+	reapsAt   atomic.Int64  // when the reaper wakes by itself, as a fleet.Time; 0 while this node does not lead
 	notify    chan bool     // raft's word that this node leads, or no more
 	startedAt uint64        // what was in the log at the start: ready once that is applied
 	logBytes  atomic.Int64  // log written since the last snapshot
@@ -285,10 +286,7 @@ func (n *Node) spread(news fsm.News) {
 		}
 		n.mu.Unlock()
 	}
-	select {
-	case n.deadlines <- struct{}{}:
-	default:
-	}
+	n.hurryReaper()
 }
 
 // spreadAll tells everybody that the whole state is another: a snapshot brought it.

@@ -13,17 +13,25 @@ import (
 // nudgeAfter is how long the slower followers get to store the entry, and the next entry to make the nudge needless.
 const nudgeAfter = time.Millisecond
 
+// closely is within which time of one another entries come from somebody who writes without a pause. The next entry is likely then: it
+// gets this long, because two messages for every write cost as much as the write.
+const closely = 5 * time.Millisecond
+
 // nudgeFor is about how long a follower that has not stored the entry yet is told again, each time after twice the wait.
 const nudgeFor = 100 * time.Millisecond
 
 // commitPoint is an entry that this node, as leader of a term, knows to be committed.
-type commitPoint struct{ index, term uint64 }
+type commitPoint struct {
+	index, term uint64
+	followed    bool // closely upon another entry
+}
 
 // nudger sends what raft itself would send a little later: an AppendEntries without entries. It is sound for a follower whose log has
 // that entry, and refused by any other.
 type nudger struct {
 	node   *Node
 	latest chan commitPoint // holds one
+	told   time.Time        // when the latest was
 	wait   sync.WaitGroup
 
 	mu   sync.Mutex                    // guards busy
@@ -34,8 +42,11 @@ func newNudger(n *Node) *nudger {
 	return &nudger{node: n, latest: make(chan commitPoint, 1), busy: map[raft.ServerID]commitPoint{}}
 }
 
-// tell notes a commit. Only the proposer calls it.
-func (nu *nudger) tell(at commitPoint) {
+// tell notes a commit. It is called for one entry after the other.
+func (nu *nudger) tell(index, term uint64) {
+	now := time.Now()
+	at := commitPoint{index, term, now.Sub(nu.told) < closely}
+	nu.told = now
 	select {
 	case <-nu.latest: // an older one
 	default:
@@ -49,7 +60,11 @@ func (nu *nudger) run() {
 	for {
 		select {
 		case at := <-nu.latest:
-			timer := time.NewTimer(nudgeAfter)
+			after := nudgeAfter
+			if at.followed {
+				after = closely
+			}
+			timer := time.NewTimer(after)
 			select {
 			case <-timer.C:
 			case <-nu.node.closing:

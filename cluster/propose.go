@@ -4,12 +4,9 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/raft"
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
@@ -44,6 +41,7 @@ type pending struct {
 	answers   []fsm.Answer
 	err       error // errNotProposed, errRefused or errUnknown
 	done      chan struct{}
+	then      func() // called at the end, must not block; nil: nothing
 }
 
 // newPending is what a local caller waits for.
@@ -58,6 +56,9 @@ func newPending(proposals ...fsm.Proposal) *pending {
 func (p *pending) finish(answers []fsm.Answer, err error) {
 	p.answers, p.err = answers, err
 	close(p.done)
+	if p.then != nil {
+		p.then()
+	}
 }
 
 // Propose puts a command into the log, from any node, and answers what it came to. A refusal is in Answer.Err. The error
@@ -165,7 +166,8 @@ func unknownOutcome(why string) *fleet.Error {
 	return fleet.Errorf(fleet.OutcomeUnknown, "%s before the outcome was known: it may have been committed; send the same request with the same Idempotency-Key to learn it", why)
 }
 
-// proposer is the group commit of a leader. Its depth is 1: while an entry is in flight, the next one gathers.
+// proposer is the group commit of a leader. Its depth is 1: while an entry is in flight, the next one gathers. Who comes when none is in
+// flight launches one at once.
 type proposer struct {
 	node *Node
 	busy slot // held while an entry is made and in flight
@@ -173,6 +175,7 @@ type proposer struct {
 	mu      sync.Mutex // guards what follows
 	open    bool       // this node leads and its leader-change entry is applied
 	waiting []*pending
+	latest  *flight
 	wake    chan struct{}
 }
 
@@ -200,10 +203,7 @@ func (pr *proposer) enqueue(w *pending) {
 		w.finish(refused, errRefused)
 		return
 	}
-	select {
-	case pr.wake <- struct{}{}:
-	default:
-	}
+	pr.advance()
 }
 
 // setOpen lets proposals in, or turns away all that wait.
@@ -239,134 +239,56 @@ func (pr *proposer) take() (group []*pending) {
 	return group
 }
 
-// run proposes until the node closes.
-func (pr *proposer) run() {
-	for {
-		pr.busy.Lock()
+// advance launches what waits, unless an entry is in flight: then its landing does. It does not wait for the entry.
+func (pr *proposer) advance() {
+	for pr.gathered() && pr.busy.TryLock() {
 		group := pr.take()
-		if len(group) > 0 {
-			_ = pr.node.commit(group) // each of the group hears it
-		}
-		pr.busy.Unlock()
-		if len(group) > 0 {
+		if len(group) == 0 { // somebody else was quicker; more may have come since
+			pr.busy.Unlock()
 			continue
 		}
+		f := pr.node.launch(group, func(error) { pr.release() })
+		pr.mu.Lock()
+		pr.latest = f
+		pr.mu.Unlock()
+		return
+	}
+}
+
+func (pr *proposer) gathered() bool {
+	pr.mu.Lock()
+	defer pr.mu.Unlock()
+	return len(pr.waiting) > 0
+}
+
+// release lets go of busy, and has the next entry launched. It does not do that itself: raft's own goroutine, which may bring the news of
+// the last one, must not wait for raft.
+func (pr *proposer) release() {
+	pr.busy.Unlock()
+	if !pr.gathered() {
+		return
+	}
+	select {
+	case pr.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run launches what has gathered, until the node closes.
+func (pr *proposer) run() {
+	for {
 		select {
 		case <-pr.wake:
+			pr.advance()
 		case <-pr.node.closing:
 			pr.setOpen(false)
+			pr.mu.Lock()
+			f := pr.latest
+			pr.mu.Unlock()
+			if f != nil {
+				f.giveUp(errUnknown)
+			}
 			return
 		}
 	}
 }
-
-// commit puts a group into one entry and answers each of it. The error is nil, or errNotProposed, or wraps errUnknown.
-func (n *Node) commit(group []*pending) error {
-	head := envelope{term: n.raft.CurrentTerm()}
-	stamp, change := n.clock.next()
-	e := &fsm.Entry{Stamp: stamp}
-	if change { // first, so that nothing sees the new time without it
-		e.Proposals = append(e.Proposals, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: &fsm.LeaderChange{}})
-	}
-	taken := make([]placed, 0, len(group))
-	for _, w := range group {
-		at := placed{w.frame, uint64(len(e.Proposals)), uint64(len(w.proposals))}
-		if w.term != 0 && w.term != head.term {
-			at.count = 0 // its sender is about to hear of a later term, and sends it again
-			w.finish(nil, errNotProposed)
-		} else {
-			e.Proposals = append(e.Proposals, w.proposals...)
-			if w.frame != (frameID{}) {
-				head.frames = append(head.frames, at)
-			}
-		}
-		taken = append(taken, at)
-	}
-	if len(e.Proposals) == 0 {
-		return nil
-	}
-	n.metrics.batch.Observe(float64(len(e.Proposals)))
-	if c := n.prover.take(); c != nil { // last, so that nobody's place moves
-		e.Proposals = append(e.Proposals, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorFleet}, Command: c})
-	}
-	answers, err := n.replicate(&head, e)
-	if err == nil && change {
-		n.clock.changed()
-	}
-	for i, w := range group {
-		switch share, ok := taken[i].of(answers); {
-		case taken[i].count == 0:
-		case err != nil:
-			w.finish(nil, err)
-		case !ok:
-			w.finish(nil, errUnknown)
-		default:
-			w.finish(share, nil)
-		}
-	}
-	return err
-}
-
-// replicate puts one entry into the log and waits for its answers. The error is errNotProposed or wraps errUnknown.
-func (n *Node) replicate(head *envelope, e *fsm.Entry) ([]fsm.Answer, error) {
-	rand.Read(e.Group[:]) // never fails
-	data, err := fsm.AppendEntry(head.append(nil), e)
-	if err != nil {
-		n.log.Error("encoding an entry", "error", err)
-		return nil, errNotProposed
-	}
-	g := n.applier.expect(e.Group)
-	defer n.applier.unexpect(e.Group)
-	f := n.raft.Apply(data, 0)
-	failed := make(chan error, 1)
-	go func() { // raft leaves futures unanswered at shutdown: this goroutine may stay until the process ends
-		if err := f.Error(); err != nil {
-			failed <- err
-		}
-	}()
-	select {
-	case <-g.done:
-		n.nudger.tell(commitPoint{g.index, head.term})
-		return g.outcome()
-	case err := <-failed:
-		return n.resolve(e.Group, g, f, err)
-	case <-n.closing:
-		return nil, errUnknown
-	}
-}
-
-// resolve finds out what became of an entry that raft gave up (docs/decisions/003-unknown-outcomes.md): a node that lost
-// leadership keeps following, so it sees soon whether this entry or another one stands at its index.
-func (n *Node) resolve(group [16]byte, g *groupWaiter, f raft.ApplyFuture, err error) ([]fsm.Answer, error) {
-	switch {
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return nil, errNotProposed
-	case !errors.Is(err, raft.ErrLeadershipLost):
-		return nil, errUnknown
-	}
-	n.applier.dispatched(group, g, f.Index())
-	timer := time.NewTimer(resolveWait)
-	defer timer.Stop()
-	select {
-	case <-g.done:
-	case <-timer.C:
-		return nil, errUnknown
-	case <-n.closing:
-		return nil, errUnknown
-	}
-	return g.outcome()
-}
-
-// outcome is what became of a group, once done is closed.
-func (g *groupWaiter) outcome() ([]fsm.Answer, error) {
-	switch {
-	case g.answers != nil:
-		return g.answers, nil
-	case g.passed:
-		return nil, errNotProposed
-	}
-	return nil, errUnknown // a snapshot carried this node over the index
-}
-
-// resolveWait bounds how long a call waits to learn its outcome: an election and a little catching up.
-const resolveWait = 8 * time.Second

@@ -74,14 +74,15 @@ func TestNodeJudgesWhatTheLogSays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := a.expect([16]byte{1})
+		var g heard[groupWaiter]
+		a.expect([16]byte{1}, g.settle)
 		l := &raft.Log{Index: 1002, Term: 1, Type: raft.LogCommand, Data: append((&envelope{term: 1}).append(nil), data...)}
 		l.Extensions = checksum(l)
 		a.Apply(l)
 		if (why != nil) != c.ends || c.ends && (!errors.Is(why, ErrStorage) || !errors.Is(why, fsm.ErrDiverged)) {
 			t.Errorf("%s: the node ended with %v, want an end: %t", c.what, why, c.ends)
 		}
-		if answered := g.answers != nil; answered == c.ends {
+		if answered := g.of != nil; answered == c.ends {
 			t.Errorf("%s: answered %t", c.what, answered)
 		}
 	}

@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/lysnrai/fleet"
@@ -14,22 +15,52 @@ import (
 // reapLimit is how many documents one Reap changes at most; more are due, the next follows at once.
 const reapLimit = 1000
 
+// never is later than any deadline.
+const never = fleet.Time(math.MaxInt64)
+
+// nextReap is when something is due, and whether that may be the retention of an ended job.
+func (n *Node) nextReap() (due fleet.Time, retires bool) {
+	due = never
+	n.machine.View(func(v fsm.View) {
+		if at, ok := v.NextDeadline(); ok {
+			due = at
+		}
+		if ended, ok := v.NextRetention(); ok && n.clock.mayRetire() {
+			due, retires = min(due, ended.Add(int64(n.cfg.Retention/time.Second))), true
+		}
+	})
+	return due, retires
+}
+
+// hurryReaper wakes the reaper if something is due before it would wake by itself. The state machine's goroutine calls it after each
+// entry: most need nobody to wake up.
+func (n *Node) hurryReaper() {
+	until := fleet.Time(n.reapsAt.Load())
+	if until == 0 {
+		return // this node does not lead
+	}
+	if due, _ := n.nextReap(); due >= until {
+		return
+	}
+	select {
+	case n.deadlines <- struct{}{}:
+	default:
+	}
+}
+
 // reap proposes Reaps while this node leads. An idle cluster writes nothing.
 func (n *Node) reap(ctx context.Context) {
+	defer n.reapsAt.Store(0)
 	for ctx.Err() == nil {
+		n.reapsAt.Store(int64(never)) // what is due while it looks is not missed
 		now := n.clock.stamp()
-		reap := &fsm.Reap{Limit: reapLimit}
-		due, known := fleet.Time(0), false
-		n.machine.View(func(v fsm.View) {
-			due, known = v.NextDeadline()
-			if ended, ok := v.NextRetention(); ok && n.clock.mayRetire() {
-				if at := ended.Add(int64(n.cfg.Retention / time.Second)); !known || at < due {
-					due, known = at, true
-				}
+		due, retires := n.nextReap()
+		n.reapsAt.Store(int64(due))
+		if now > due {
+			reap := &fsm.Reap{Limit: reapLimit}
+			if retires {
 				reap.RetentionSeconds = int64(n.cfg.Retention / time.Second)
 			}
-		})
-		if known && now > due {
 			a, err := n.proposeInternal(ctx, reap)
 			if errors.Is(err, fleet.DiskFull) {
 				n.sleep(ctx, time.Second)
@@ -46,7 +77,7 @@ func (n *Node) reap(ctx context.Context) {
 			continue
 		}
 		wait := 10 * time.Minute // retention becomes possible without an entry
-		if known {
+		if due < never {
 			wait = min(wait, due.Sub(now)+time.Millisecond)
 		}
 		timer := time.NewTimer(wait)

@@ -173,7 +173,7 @@ func (n *Node) restoreHere(ctx context.Context, file *os.File, size int64, more 
 // became of it.
 func (n *Node) takeBackup(q *restoreRequest) error {
 	n.proposer.busy.Lock() // until what is in flight is answered
-	defer n.proposer.busy.Unlock()
+	defer n.proposer.release()
 	if err := n.settled(n.raft.Barrier(barrierWait)); err != nil {
 		return errNotProposed
 	}

@@ -10,3 +10,13 @@ func newSlot() slot { return make(slot, 1) }
 
 func (s slot) Lock()   { s <- struct{}{} }
 func (s slot) Unlock() { <-s }
+
+// TryLock locks it, if it is free.
+func (s slot) TryLock() bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}

@@ -16,6 +16,15 @@ import (
 	"github.com/lysnrai/fleet/fsm"
 )
 
+func isDone(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
 // must proposes as root and fails the test at an error or a refusal.
 func must(t *testing.T, n *Node, c fsm.Command) fsm.Answer {
 	t.Helper()

@@ -241,36 +241,50 @@ func TestHelloKeepsItsConnection(t *testing.T) {
 	})
 }
 
-// Entries to a follower that does not answer end one after the other, also when nobody reads their answers any more: raft stops
-// reading at the first bad one.
+// Entries to a follower that does not answer, or refuses them, end one after the other, also when nobody reads its answers any more: raft
+// stops reading at the first bad one.
 func TestPipelineOfASilentFollowerDoesNotStandStill(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := NewMemoryNetwork()
-		a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
-		a.setClusterID("c1")
-		b.setClusterID("c1")
-		a.shy = func() bool { return false }
-		a.learn(b.id, "b:8401")
-		p, err := a.raft().AppendEntriesPipeline(b.serverID(), "b:8401")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = p.Close() })
-		sent := make(chan error)
-		go func() {
-			for range 3 { // b takes them, and says nothing
-				if _, err := p.AppendEntries(&raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{}); err != nil {
-					break
-				}
+	for _, refuses := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			n := NewMemoryNetwork()
+			a, b := portOf(t, n, "a", "s"), portOf(t, n, "b", "s")
+			a.setClusterID("c1")
+			b.setClusterID("c1")
+			a.shy = func() bool { return false }
+			a.learn(b.id, "b:8401")
+			p, err := a.raft().AppendEntriesPipeline(b.serverID(), "b:8401")
+			if err != nil {
+				t.Fatal(err)
 			}
-			close(sent)
-		}()
-		select {
-		case <-sent:
-		case <-time.After(time.Minute):
-			t.Error("the third entry is not sent a minute later")
-		}
-	})
+			t.Cleanup(func() { _ = p.Close() })
+			if refuses {
+				go func() {
+					for {
+						select {
+						case rpc := <-b.rpc.Consumer():
+							rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+						case <-t.Context().Done():
+							return
+						}
+					}
+				}()
+			}
+			sent := make(chan error)
+			go func() {
+				for range 2 * pipelined {
+					if _, err := p.AppendEntries(&raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{}); err != nil {
+						break
+					}
+				}
+				close(sent)
+			}()
+			select {
+			case <-sent:
+			case <-time.After(time.Minute):
+				t.Errorf("refuses %t: an entry waits to be sent, a minute later", refuses)
+			}
+		})
+	}
 }
 
 func TestPreVoteStaysAlive(t *testing.T) {

@@ -48,6 +48,7 @@ func newAgent() *cobra.Command {
 			if err := a.check(); err != nil {
 				return err
 			}
+			allowTimerSlack()
 			log := a.logger()
 			for _, warning := range mistyped(c.Flags(), os.Environ()) {
 				log.Warn(warning)

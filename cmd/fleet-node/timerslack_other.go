@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// allowTimerSlack is for Linux.
+func allowTimerSlack() {}

@@ -273,7 +273,9 @@ func (n *Node) watchLeader(r *raft.Raft) {
 
 // spread tells of an entry's news. The state machine's goroutine calls it, so it does not block.
 func (n *Node) spread(news fsm.News) {
-	if n.waiters.notify(news.Products...); news.TokenEnded {
+	n.waiters.notify(false, news.Products...)
+	n.waiters.notify(true, news.Factories...)
+	if news.TokenEnded {
 		n.waiters.notifyAll()
 	}
 	if len(news.Feeds) > 0 {

@@ -3,6 +3,7 @@ package cluster
 // This file lets claims wait for work: in their order of arrival, and no more of them are woken than there are jobs for.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -169,31 +170,45 @@ type waiter struct {
 	product, factory string
 	nothing          fsm.Result
 	woken            chan struct{} // holds one wake-up
-	promised         string        // the job it was woken for, or refusal; guarded by waiters.mu
+
+	// Guarded by waiters.mu.
+	arrival  uint64 // its place in line
+	can      string // what its factory can do, as the line knows it
+	promised string // the job it was woken for, or refusal
 }
 
-// waiters are the claims that wait on this node, by product, in their order of arrival.
+// refusal is what a waiter is promised that is refused for good.
+const refusal = " "
+
+// waiters are the claims that wait on this node.
 type waiters struct {
 	node *Node
 
-	mu      sync.Mutex // guards what follows
-	lines   map[string][]*waiter
-	news    map[string]struct{} // products to look at
-	changed chan struct{}
+	mu       sync.Mutex // guards what follows, and is taken before the state's lock
+	arrivals uint64
+	lines    map[string]*line // by product
+	news     map[string]bool  // products to look at: true if each waiter is to be judged anew, not only who is first
+	changed  chan struct{}
+}
+
+// line is who waits in a product. Where there is nothing for a factory there is nothing for another that can do the same: so whatever
+// comes, one waiter of each kind is looked at, and those behind it only if it takes something.
+type line struct {
+	kinds    map[string][]*waiter // who is promised nothing, by what its factory can do, in order of arrival
+	promised map[string]bool      // jobs that waiters were woken for
 }
 
 func newWaiters(n *Node) *waiters {
-	return &waiters{node: n, lines: map[string][]*waiter{}, news: map[string]struct{}{}, changed: make(chan struct{}, 1)}
+	return &waiters{node: n, lines: map[string]*line{}, news: map[string]bool{}, changed: make(chan struct{}, 1)}
 }
 
 func (ws *waiters) add(w *waiter) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	ws.lines[w.product] = append(ws.lines[w.product], w)
+	ws.arrivals++
+	w.arrival = ws.arrivals
+	ws.join(w)
 }
-
-// refusal is what a waiter is promised that is refused for good.
-const refusal = " "
 
 func (ws *waiters) refused(w *waiter) bool {
 	ws.mu.Lock()
@@ -204,44 +219,108 @@ func (ws *waiters) refused(w *waiter) bool {
 // remove takes a waiter out of the line. If it leaves with a wake-up that it did not use, the next one gets it.
 func (ws *waiters) remove(w *waiter) {
 	ws.mu.Lock()
-	line := slices.DeleteFunc(ws.lines[w.product], func(other *waiter) bool { return other == w })
-	if len(line) == 0 {
-		delete(ws.lines, w.product)
-	} else {
-		ws.lines[w.product] = line
-	}
 	unused := w.promised != ""
+	ws.leave(w)
 	ws.mu.Unlock()
 	if unused {
-		ws.notify(w.product)
+		ws.notify(false, w.product)
 	}
 }
 
 // handOn gives up what a waiter was promised, and lets the next one be woken; the waiter keeps its place.
 func (ws *waiters) handOn(w *waiter) {
 	ws.mu.Lock()
-	w.promised = ""
+	ws.leave(w)
+	ws.join(w)
 	ws.mu.Unlock()
-	ws.notify(w.product)
+	ws.notify(false, w.product)
 }
 
-// notifyAll says that there may be something to claim everywhere.
+// join puts a waiter in its place in line.
+func (ws *waiters) join(w *waiter) {
+	l, ok := ws.lines[w.product]
+	if !ok {
+		l = &line{kinds: map[string][]*waiter{}, promised: map[string]bool{}}
+		ws.lines[w.product] = l
+	}
+	ws.node.machine.View(func(v fsm.View) { l.place(w, v) })
+}
+
+// leave is the end of a waiter's place, or of what it was promised.
+func (ws *waiters) leave(w *waiter) {
+	l, ok := ws.lines[w.product]
+	if !ok {
+		return // it was promised a refusal, and nobody else is there
+	}
+	if w.promised == "" {
+		l.take(w)
+	}
+	delete(l.promised, w.promised)
+	w.promised = ""
+	if len(l.kinds)+len(l.promised) == 0 {
+		delete(ws.lines, w.product)
+	}
+}
+
+func byArrival(a, b *waiter) int { return cmp.Compare(a.arrival, b.arrival) }
+
+func first(a, b []*waiter) int { return byArrival(a[0], b[0]) }
+
+// place lets a waiter stand behind those of its kind that came before it, or hear that it may not claim.
+func (l *line) place(w *waiter, v fsm.View) {
+	if !w.allowed(v) {
+		w.promised = refusal
+		w.wake()
+		return
+	}
+	w.can = w.ability(v)
+	kind := l.kinds[w.can]
+	i, _ := slices.BinarySearchFunc(kind, w, byArrival)
+	l.kinds[w.can] = slices.Insert(kind, i, w)
+}
+
+func (l *line) take(w *waiter) {
+	kind := l.kinds[w.can]
+	if i, _ := slices.BinarySearchFunc(kind, w, byArrival); i == 0 { // most are first, and the others need not move up
+		kind[0], kind = nil, kind[1:]
+	} else {
+		kind = slices.Delete(kind, i, i+1)
+	}
+	if l.kinds[w.can] = kind; len(kind) == 0 {
+		delete(l.kinds, w.can)
+	}
+}
+
+func (w *waiter) allowed(v fsm.View) bool {
+	return v.Authorize(w.proposal.Caller, fleet.RoleFactory, w.product) == nil
+}
+
+// ability is what a waiter's factory can do, in one word; empty if the factory is not known.
+func (w *waiter) ability(v fsm.View) string {
+	f, ok := v.Factory(w.product, w.factory)
+	if !ok {
+		return ""
+	}
+	return strings.Join(f.Capabilities, "\x00") + "\x01" + strings.Join(f.Engines, "\x00")
+}
+
+// notifyAll says that everywhere there may be something to claim, and each waiter is to be judged anew.
 func (ws *waiters) notifyAll() {
 	ws.mu.Lock()
 	products := slices.Collect(maps.Keys(ws.lines))
 	ws.mu.Unlock()
-	ws.notify(products...)
+	ws.notify(true, products...)
 }
 
-// notify says that there may be something to claim in these products. It does not block.
-func (ws *waiters) notify(products ...string) {
+// notify says that there may be something to claim in these products, or, if each, that each waiter is to be judged anew. It does not block.
+func (ws *waiters) notify(each bool, products ...string) {
 	if len(products) == 0 {
 		return
 	}
 	ws.mu.Lock()
 	for _, p := range products {
-		if len(ws.lines[p]) > 0 {
-			ws.news[p] = struct{}{}
+		if ws.lines[p] != nil {
+			ws.news[p] = ws.news[p] || each
 		}
 	}
 	ws.mu.Unlock()
@@ -261,61 +340,69 @@ func (ws *waiters) run() {
 		}
 		ws.mu.Lock()
 		products := ws.news
-		ws.news = map[string]struct{}{}
+		ws.news = map[string]bool{}
 		ws.mu.Unlock()
-		for product := range products {
-			ws.wake(product)
+		for product, each := range products {
+			ws.wake(product, each)
 		}
 	}
 }
 
-// wake walks a product's line and promises each job to the first waiter that can take it.
-func (ws *waiters) wake(product string) {
+// wake promises each job to the first in a product's line who can take it.
+func (ws *waiters) wake(product string, each bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	line := ws.lines[product]
-	if len(line) == 0 {
+	l, ok := ws.lines[product]
+	if !ok {
 		return
 	}
-	promised := map[string]bool{}
-	for _, w := range line {
-		if w.promised != "" {
-			promised[w.promised] = true
-		}
-	}
 	ws.node.machine.View(func(v fsm.View) {
-		nothingFor := map[string]bool{} // what a factory can do, joined: there is nothing for its like
-		for _, w := range line {
-			if w.promised != "" {
-				continue
-			}
-			if v.Authorize(w.proposal.Caller, fleet.RoleFactory, product) != nil { // whatever there is for its like
-				w.promised = refusal
-				w.wake()
-				continue
-			}
-			like := ""
-			if f, ok := v.Factory(product, w.factory); ok {
-				like = strings.Join(f.Capabilities, "\x00") + "\x01" + strings.Join(f.Engines, "\x00")
-			}
-			if nothingFor[like] {
-				continue
-			}
-			job, found, err := v.Claimable(w.proposal.Caller, product, w.factory, func(id string) bool { return promised[id] })
+		if each {
+			l.judge(v)
+		}
+		var served []*waiter // they leave when all is looked at
+		next := slices.SortedFunc(maps.Values(l.kinds), first)
+		for len(next) > 0 {
+			w, behind := next[0][0], next[0][1:]
+			next = next[1:]
+			job, found, err := v.Claimable(w.proposal.Caller, product, w.factory, func(id string) bool { return l.promised[id] })
 			switch {
 			case err == nil && found:
-				promised[job], w.promised = true, job
+				l.promised[job], w.promised = true, job
+				served = append(served, w)
 			case err == nil:
-				nothingFor[like] = true
-				continue
+				continue // nor for those behind it
 			case passedOver(fsm.Answer{Err: asRefusal(err)}):
-				continue
 			default: // it is refused for good: let it hear so
 				w.promised = refusal
+				served = append(served, w)
 			}
+			if len(behind) > 0 {
+				i, _ := slices.BinarySearchFunc(next, behind, first)
+				next = slices.Insert(next, i, behind)
+			}
+		}
+		for _, w := range served {
+			l.take(w)
 			w.wake()
 		}
 	})
+}
+
+// judge finds those who may not claim any more, whatever there is for their kind, and those who are of another kind now.
+func (l *line) judge(v fsm.View) {
+	var changed []*waiter
+	for can, kind := range l.kinds {
+		for _, w := range kind {
+			if !w.allowed(v) || w.ability(v) != can {
+				changed = append(changed, w)
+			}
+		}
+	}
+	for _, w := range changed {
+		l.take(w)
+		l.place(w, v)
+	}
 }
 
 // wake does not block: one wake-up is as good as two.

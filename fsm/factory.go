@@ -35,6 +35,9 @@ func (c *Heartbeat) apply(tx *tx) (Result, error) {
 		f.owner = tx.caller.Actor
 	}
 	tx.describe(f, q)
+	if !known || !alike(old.doc, f.doc) {
+		mention(&tx.news.Factories, tx.p.id)
+	}
 	if !known || matters(old.doc, f.doc) {
 		mention(&tx.news.Products, tx.p.id)
 	}
@@ -87,8 +90,12 @@ func sortedSet(list fleet.Strings) []string {
 
 // matters reports whether a factory may get other jobs than before.
 func matters(a, b *fleet.Factory) bool {
-	return a.Health != b.Health || a.Stale != b.Stale || a.SeatLimit != b.SeatLimit ||
-		!slices.Equal(a.Capabilities, b.Capabilities) || !slices.Equal(a.Engines, b.Engines)
+	return a.Health != b.Health || a.Stale != b.Stale || a.SeatLimit != b.SeatLimit || !alike(a, b)
+}
+
+// alike reports whether two factories can do the same.
+func alike(a, b *fleet.Factory) bool {
+	return slices.Equal(a.Capabilities, b.Capabilities) && slices.Equal(a.Engines, b.Engines)
 }
 
 // editFactory is a factory for writing; it must exist.

@@ -276,7 +276,7 @@ func (n *Node) spread(news fsm.News) {
 	n.waiters.notify(false, news.Products...)
 	n.waiters.notify(true, news.Factories...)
 	if news.TokenEnded {
-		n.waiters.notifyAll()
+		n.spreadAll()
 	}
 	if len(news.Feeds) > 0 {
 		n.mu.Lock()
@@ -291,7 +291,7 @@ func (n *Node) spread(news fsm.News) {
 	n.hurryReaper()
 }
 
-// spreadAll tells everybody that the whole state is another: a snapshot brought it.
+// spreadAll tells everybody to look again: a token has ended, or the whole state is another, which a snapshot brought.
 func (n *Node) spreadAll() {
 	n.waiters.notifyAll()
 	n.mu.Lock()
@@ -302,7 +302,7 @@ func (n *Node) spreadAll() {
 	n.mu.Unlock()
 }
 
-// FeedChanged is closed when the product's feed on this node grows. Take it before reading the feed.
+// FeedChanged is closed when the product's feed on this node grows, or who may read it has changed. Take it before reading the feed.
 func (n *Node) FeedChanged(product string) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()

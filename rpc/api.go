@@ -61,6 +61,7 @@ type API struct {
 	metrics  *metrics
 	router   *mux.Router
 	ids      *idSource
+	frames   *frames
 }
 
 // New makes the API of a node.
@@ -71,7 +72,7 @@ func New(cfg Config) *API {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	a := &API{node: cfg.Node, noAuth: cfg.NoAuth, log: cfg.Logger, ids: newIDSource()}
+	a := &API{node: cfg.Node, noAuth: cfg.NoAuth, log: cfg.Logger, ids: newIDSource(), frames: newFrames()}
 	a.SetRootToken(cfg.RootToken)
 	a.metrics = newMetrics(cfg.Node, cfg.Metrics)
 	a.router = a.newRouter()

@@ -52,7 +52,7 @@ func (n *singleNode) Propose(_ context.Context, p fsm.Proposal) (fsm.Answer, err
 		n.index++
 	}
 	answers, news := n.machine.Apply(n.index, &fsm.Entry{Stamp: n.Now(), Proposals: []fsm.Proposal{p}})
-	if len(news.Feeds) > 0 {
+	if len(news.Feeds) > 0 || news.TokenEnded {
 		close(n.feed)
 		n.feed = make(chan struct{})
 	}

@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/cluster"
 	"github.com/lysnrai/fleet/fsm"
@@ -21,7 +19,6 @@ import (
 // How a stream behaves in time.
 const (
 	heartbeatEvery = 15 * time.Second // a comment line: proxies cut what is silent
-	checkEvery     = time.Second      // a revoked token's stream ends within this
 	eventWait      = 10 * time.Second // a reader that takes a chunk no faster is dropped
 	retryMillis    = 2000             // what a reader waits before it reconnects
 	streamBatch    = 256              // events per look at the state
@@ -46,7 +43,7 @@ func (a *API) stream(ctx context.Context, w http.ResponseWriter, c *request, aft
 	h.Set("X-Accel-Buffering", "no")
 	a.stamp(h, c)
 	w.WriteHeader(http.StatusOK)
-	s := &eventWriter{w: w, control: http.NewResponseController(w)}
+	s := &eventWriter{w: w, control: http.NewResponseController(w), frames: a.frames}
 	fmt.Fprintf(&s.buf, "retry: %d\n\n", retryMillis)
 	if begin.gap {
 		fmt.Fprintf(&s.buf, "event: gap\ndata: {\"first\":%d}\n\n", begin.first)
@@ -78,12 +75,16 @@ func startOfFeed(v fsm.View, product string, after *uint64) start {
 func (a *API) follow(ctx context.Context, s *eventWriter, c *request, after uint64) {
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
-	check := time.NewTicker(checkEvery)
-	defer check.Stop()
+	var events []*fleet.Event
+	var refused error
+	look := func(v fsm.View) {
+		if refused = v.Authorize(c.caller, fleet.RoleReader, c.product); refused == nil {
+			events, _, _ = v.Feed(c.product, after, streamBatch)
+		}
+	}
 	for {
-		changed := a.node.FeedChanged(c.product) // before the look: what comes after it closes this
-		events, err := a.nextEvents(c, after)
-		if err != nil {
+		changed := a.node.FeedChanged(c.product) // before the look: what comes after it, and the end of a token, closes this
+		if err := a.node.Read(ctx, cluster.Stale, 0, look); err != nil || refused != nil {
 			return
 		}
 		if err := s.events(events); err != nil {
@@ -104,7 +105,6 @@ func (a *API) follow(ctx context.Context, s *eventWriter, c *request, after uint
 		}
 		select {
 		case <-changed:
-		case <-check.C:
 		case <-heartbeat.C:
 			s.buf.WriteString(": keep-alive\n\n")
 			if err := s.flush(); err != nil {
@@ -118,35 +118,22 @@ func (a *API) follow(ctx context.Context, s *eventWriter, c *request, after uint
 	}
 }
 
-// nextEvents is what follows an index, if the caller may still read it.
-func (a *API) nextEvents(c *request, after uint64) (events []*fleet.Event, err error) {
-	var refused error
-	err = a.node.Read(c.Context(), cluster.Stale, 0, func(v fsm.View) {
-		if refused = v.Authorize(c.caller, fleet.RoleReader, c.product); refused == nil {
-			events, _, _ = v.Feed(c.product, after, streamBatch)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return events, refused
-}
-
 // eventWriter writes events, a chunk of them at a time, each with a deadline of its own.
 type eventWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	frames  *frames
 	buf     bytes.Buffer
 }
 
-// events writes events. The JSON of each is one line, so it is one data line.
+// events writes events.
 func (s *eventWriter) events(events []*fleet.Event) error {
 	for _, e := range events {
-		data, err := json.Marshal(e, answerOptions)
+		frame, err := s.frames.of(e)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&s.buf, "id: %d\nevent: %s\ndata: %s\n\n", e.Index, e.Type, data)
+		s.buf.Write(frame)
 		if s.buf.Len() >= streamChunk {
 			if err := s.flush(); err != nil {
 				return err

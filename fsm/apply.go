@@ -48,11 +48,11 @@ func (st *state) apply(index uint64, e *Entry) ([]Answer, News) {
 
 // answer judges one proposal and, unless it is refused or was answered before, applies its command.
 func (tx *tx) answer(p *Proposal) Answer {
-	st, command := tx.st, p.Command
+	st, command, key := tx.st, p.Command, p.memoryKey()
 	if err := st.permit(p.Caller, command); err != nil {
 		return refusal(err)
 	}
-	if a, ok := st.remembered(p); ok {
+	if a, ok := st.remembered(p, key); ok {
 		return a
 	}
 	tx.begin(p.Caller, command.product())
@@ -62,7 +62,7 @@ func (tx *tx) answer(p *Proposal) Answer {
 	}
 	tx.settle()
 	a := Answer{Result: result}
-	tx.remember(p, a)
+	tx.remember(p, key, a)
 	return a
 }
 
@@ -93,12 +93,20 @@ func (tx *tx) part() {
 
 // enter goes to a product. One that is new is stored with its first document, so that a refusal leaves no trace.
 func (tx *tx) enter(id string) {
-	if _, ok := tx.st.products.Get(id); ok {
-		tx.p = tx.st.writable(id)
+	st := tx.st
+	if _, ok := st.products.Get(id); ok {
+		tx.p = st.writable(id)
 		tx.touch(tx.p, false)
-	} else {
-		tx.p = newProduct(id, tx.st.gen)
+		return
 	}
+	if id != "" {
+		tx.p = newProduct(id, st.gen)
+		return
+	}
+	if st.unstored == nil || st.unstored.gen != st.gen { // as it was made: who writes to a product stores it first
+		st.unstored = newProduct(id, st.gen)
+	}
+	tx.p = st.unstored
 }
 
 // found stores the product if it is new.

@@ -85,15 +85,23 @@ func (m *memory) fork() *memory {
 // memoryKey names a caller's key. Neither has a control character.
 func memoryKey(caller, key string) string { return caller + "\n" + key }
 
-// find is the answer to a proposal's key, unless it is too old.
-func (m *memory) find(p *Proposal, now fleet.Time) (*remembered, bool) {
-	r, ok := m.answers.Get(memoryKey(p.Caller.Actor, p.Key))
+// memoryKey names the proposal's key, and is empty if it has none.
+func (p *Proposal) memoryKey() string {
+	if p.Key == "" {
+		return ""
+	}
+	return memoryKey(p.Caller.Actor, p.Key)
+}
+
+// find is the answer under a memoryKey, unless it is too old.
+func (m *memory) find(key string, now fleet.Time) (*remembered, bool) {
+	r, ok := m.answers.Get(key)
 	return r, ok && r.at.Add(rememberSeconds) >= now
 }
 
 // add remembers an answer under a key that has none, and makes room at the cost of the same caller.
-func (m *memory) add(r *remembered) {
-	m.index(r)
+func (m *memory) add(key string, r *remembered) {
+	m.index(key, r)
 	for m.full(r.caller) {
 		oldest, ok := m.oldest(r.caller)
 		if !ok || oldest.at.Add(keepSeconds) > r.at {
@@ -104,8 +112,7 @@ func (m *memory) add(r *remembered) {
 }
 
 // index puts an answer in every table; its bodies are there.
-func (m *memory) index(r *remembered) {
-	key := memoryKey(r.caller, r.key)
+func (m *memory) index(key string, r *remembered) {
 	m.answers.Set(key, r)
 	m.order.Set(r.n, key)
 	m.byCaller.Set(edge{r.caller, r.n, key})
@@ -194,15 +201,15 @@ func (m *memory) refuse(p *Proposal, now fleet.Time) *fleet.Error {
 }
 
 // remembered finds what a proposal was answered before, or refuses its key.
-func (st *state) remembered(p *Proposal) (Answer, bool) {
-	if p.Key == "" {
+func (st *state) remembered(p *Proposal, key string) (Answer, bool) {
+	if key == "" {
 		return Answer{}, false
 	}
 	product, ok := st.products.Get(p.Command.product())
 	if !ok {
 		return Answer{}, false
 	}
-	r, ok := product.memory.find(p, st.now)
+	r, ok := product.memory.find(key, st.now)
 	switch {
 	case !ok:
 		if err := product.memory.refuse(p, st.now); err != nil {
@@ -222,11 +229,11 @@ func (st *state) remembered(p *Proposal) (Answer, bool) {
 }
 
 // remember keeps an answer under its proposal's key, and forgets what is too old.
-func (tx *tx) remember(p *Proposal, a Answer) {
-	if p.Key != "" && memorable(p.Command, a.Result) {
+func (tx *tx) remember(p *Proposal, key string, a Answer) {
+	if key != "" && memorable(p.Command, a.Result) {
 		tx.found()
 		m := tx.p.memory
-		if old, ok := m.answers.Get(memoryKey(p.Caller.Actor, p.Key)); ok { // first: the texts of both may be the same
+		if old, ok := m.answers.Get(key); ok { // first: the texts of both may be the same
 			m.drop(old)
 		}
 		r := &remembered{n: m.next, at: tx.st.now, caller: p.Caller.Actor, key: p.Key, request: p.Request}
@@ -239,7 +246,7 @@ func (tx *tx) remember(p *Proposal, a Answer) {
 			r.answer = string(b) // just as long as it is: there may be a million
 			m.next++
 			r.size = share{documents, r.bytes()}
-			m.add(r)
+			m.add(key, r)
 		}
 	}
 	tx.p.memory.sweep(tx.st.index, tx.st.now)

@@ -128,7 +128,7 @@ func (m *memory) rebuild() error {
 				return false
 			}
 		}
-		m.index(r)
+		m.index(memoryKey(r.caller, r.key), r)
 		return true
 	})
 	return err

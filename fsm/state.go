@@ -29,6 +29,7 @@ type state struct {
 	hashes     btree.Map[string, string]  // SHA-256 of the secret → token id (derived)
 	revoked    summed[string, revocation] // ids of tokens that were deleted or expired
 	products   btree.Map[string, *product]
+	unstored   *product // what enter makes for commands that are about no product; not part of a snapshot
 
 	deadlines schedule // all that the reaper works off, but retention
 	ended     schedule // terminal jobs by the time they ended

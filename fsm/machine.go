@@ -40,7 +40,8 @@ func (m *Machine) Skip(index uint64) {
 type News struct {
 	// Products are those in which a job became claimable, or a factory changed what it may claim, in sorted order.
 	Products []string
-	// Factories are the products in which a factory is new or can do something else than before, in sorted order. They are Products too.
+	// Factories are the products in which a factory is new, is forgotten or can do something else than before, in sorted order. They are
+	// Products too.
 	Factories []string
 	// Feeds are the products whose feed grew, in sorted order.
 	Feeds []string

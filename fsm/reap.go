@@ -83,6 +83,8 @@ func (tx *tx) meet(d deadline) {
 		}
 		tx.setSilent(&f, 0)
 		tx.p.factories.Delete(d.id)
+		mention(&tx.news.Factories, tx.p.id) // whoever claims for it is to hear so
+		mention(&tx.news.Products, tx.p.id)
 		note(&tx.factories, tx.p, &f, nil)
 		tx.changed++
 	case dueToken:

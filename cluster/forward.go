@@ -122,7 +122,7 @@ func (fw *forwarder) take() (target, []*pending) {
 	var group []*pending
 	commands, size := 0, 0
 	for i, w := range fw.waiting {
-		if i > 0 && (commands+len(w.proposals) > maxGroupCommands || size+w.size > maxGroupBytes) {
+		if i > 0 && (commands+len(w.proposals) > maxGroupCommands || size+w.size > maxGroupBytes || w.tentative != group[0].tentative) {
 			break
 		}
 		commands, size = commands+len(w.proposals), size+w.size

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
 )
@@ -42,9 +44,16 @@ func (n *Node) serveForward(conn net.Conn, peer string) {
 				n.log.Warn("a forwarded frame can't be read", "peer", peer, "error", err)
 				return
 			}
+			if p.tentative && !n.promising(p.proposals) {
+				replies.add(f, func() []byte { return []byte{replyNothing} })
+				continue
+			}
 			p.then = func() { replies.add(f, func() []byte { return encodeAnswers(p) }) }
 			n.proposer.enqueue(p)
 		case frameReadIndex, frameRemove, frameTransfer:
+			if f.kind == frameReadIndex {
+				n.nudger.hurry(raft.ServerID(peer)) // it waits for that index next
+			}
 			go func() {
 				answer := n.serveAsk(f)
 				replies.add(f, func() []byte { return answer })

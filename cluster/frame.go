@@ -29,6 +29,7 @@ const (
 	replyNotProposed byte = 1
 	replyUnknown     byte = 2
 	replyRefused     byte = 3 // an encoded answer with the refusal follows; of proposals one for each, empty for those that may come again
+	replyNothing     byte = 4 // of tentative proposals: the leader sees nothing to claim
 )
 
 // maxFrame bounds what a frame may claim to be.
@@ -66,6 +67,10 @@ func readFrame(r *bufio.Reader) (frame, error) {
 	return f, err
 }
 
+// frameTentative follows the proposals of a frame that a leader without anything to claim answers with replyNothing. An earlier release
+// reads no further than the proposals, and puts them into the log.
+const frameTentative byte = 1
+
 // encodeProposals is the payload of a frame: its id, the term it is meant for, and what is proposed.
 func encodeProposals(id frameID, term uint64, group []*pending) (payload []byte, count int, err error) {
 	for _, w := range group {
@@ -79,6 +84,9 @@ func encodeProposals(id frameID, term uint64, group []*pending) (payload []byte,
 				return nil, 0, err
 			}
 		}
+	}
+	if group[0].tentative {
+		payload = append(payload, frameTentative)
 	}
 	return payload, count, nil
 }
@@ -113,6 +121,7 @@ func decodeProposals(b []byte) (*pending, error) {
 	}
 	w := newPending(proposals...)
 	w.frame, w.term = id, term
+	w.tentative = len(b) > 0 && b[0] == frameTentative
 	return w, nil
 }
 
@@ -149,6 +158,8 @@ func decodeAnswers(b []byte, n int) ([]fsm.Answer, error) {
 	case replyOK:
 	case replyRefused:
 		outcome = errRefused
+	case replyNothing:
+		return nil, errNothing
 	default:
 		return nil, errNotProposed
 	}

@@ -34,12 +34,15 @@ type nudger struct {
 	told   time.Time        // when the latest was
 	wait   sync.WaitGroup
 
-	mu   sync.Mutex                    // guards busy
-	busy map[raft.ServerID]commitPoint // what a server that is being told hears next; the zero point: nothing
+	mu     sync.Mutex // guards what follows
+	closed bool
+	busy   map[raft.ServerID]commitPoint // what a server that is being told hears next; the zero point: nothing
+	last   commitPoint
+	knows  map[raft.ServerID]uint64 // the index that each server was last told of, and has
 }
 
 func newNudger(n *Node) *nudger {
-	return &nudger{node: n, latest: make(chan commitPoint, 1), busy: map[raft.ServerID]commitPoint{}}
+	return &nudger{node: n, latest: make(chan commitPoint, 1), busy: map[raft.ServerID]commitPoint{}, knows: map[raft.ServerID]uint64{}}
 }
 
 // tell notes a commit. It is called for one entry after the other.
@@ -47,6 +50,9 @@ func (nu *nudger) tell(index, term uint64) {
 	now := time.Now()
 	at := commitPoint{index, term, now.Sub(nu.told) < closely}
 	nu.told = now
+	nu.mu.Lock()
+	nu.last = at
+	nu.mu.Unlock()
 	select {
 	case <-nu.latest: // an older one
 	default:
@@ -56,7 +62,12 @@ func (nu *nudger) tell(index, term uint64) {
 
 // run sends nudges until the node closes.
 func (nu *nudger) run() {
-	defer nu.wait.Wait()
+	defer func() {
+		nu.mu.Lock()
+		nu.closed = true
+		nu.mu.Unlock()
+		nu.wait.Wait()
+	}()
 	for {
 		select {
 		case at := <-nu.latest:
@@ -74,21 +85,31 @@ func (nu *nudger) run() {
 			if nu.node.raft.LastIndex() > at.index {
 				continue // the next entry carries the news
 			}
-			for _, s := range nu.node.configuration() {
-				if string(s.ID) != nu.node.id && nu.begin(s.ID, at) {
+			servers := nu.node.configuration()
+			nu.mu.Lock()
+			for _, s := range servers {
+				if string(s.ID) != nu.node.id && at.index > nu.knows[s.ID] && nu.begin(s.ID, at) {
 					nu.wait.Go(func() { nu.send(s.ID, at) })
 				}
 			}
+			nu.mu.Unlock()
 		case <-nu.node.closing:
 			return
 		}
 	}
 }
 
-// begin is false while that server is being told of an earlier commit: it hears of this one next.
-func (nu *nudger) begin(id raft.ServerID, at commitPoint) bool {
+// hurry tells a server of the latest commit without waiting for the next entry: somebody there needs it.
+func (nu *nudger) hurry(id raft.ServerID) {
 	nu.mu.Lock()
 	defer nu.mu.Unlock()
+	if at := nu.last; !nu.closed && at.index > nu.knows[id] && nu.begin(id, at) {
+		nu.wait.Go(func() { nu.send(id, at) })
+	}
+}
+
+// begin is false while that server is being told of an earlier commit: it hears of this one next. It is called with mu held.
+func (nu *nudger) begin(id raft.ServerID, at commitPoint) bool {
 	if _, busy := nu.busy[id]; busy {
 		nu.busy[id] = at
 		return false
@@ -129,6 +150,11 @@ func (nu *nudger) insist(id raft.ServerID, at commitPoint) (answered bool) {
 		var reply raft.AppendEntriesResponse
 		if t.AppendEntries(id, "", request, &reply) != nil {
 			return false
+		}
+		if reply.Success {
+			nu.mu.Lock()
+			nu.knows[id] = at.index
+			nu.mu.Unlock()
 		}
 		if reply.Success || reply.Term != at.term || wait > nudgeFor { // raft does the same soon, and judges the answer
 			return true

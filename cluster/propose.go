@@ -32,14 +32,18 @@ var errUnknown = errors.New("outcome unknown")
 // proposed.
 var errRefused = errors.New("refused")
 
+// errNothing says that the leader, as far as it knows, has nothing for a tentative claim. Nothing was proposed.
+var errNothing = errors.New("nothing to claim")
+
 // pending is some proposals that wait together: one of a local caller, or a frame of a follower.
 type pending struct {
 	proposals []fsm.Proposal
 	size      int     // encoded bytes, about
 	frame     frameID // zero: of a local caller
 	term      uint64  // of a frame: it may only be proposed in this one
+	tentative bool    // claims, which are proposed only if the leader sees something for one of them
 	answers   []fsm.Answer
-	err       error // errNotProposed, errRefused or errUnknown
+	err       error // errNotProposed, errRefused, errNothing or errUnknown
 	done      chan struct{}
 	then      func() // called at the end, must not block; nil: nothing
 }
@@ -65,6 +69,11 @@ func (p *pending) finish(answers []fsm.Answer, err error) {
 // is no_leader or disk_full (nothing was done) or outcome_unknown, each a *fleet.Error, or the context's. It gives up with
 // ctx; the command may still be committed then.
 func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) {
+	return n.propose(ctx, p, false)
+}
+
+// propose is Propose; of a tentative claim the error may also be errNothing.
+func (n *Node) propose(ctx context.Context, p fsm.Proposal, tentative bool) (fsm.Answer, error) {
 	n.enter()
 	defer n.leave()
 	began := time.Now()
@@ -81,10 +90,14 @@ func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) 
 			return fsm.Answer{}, err
 		}
 		w := newPending(p)
-		if to.self {
-			n.proposer.enqueue(w)
-		} else {
+		w.tentative = tentative
+		switch {
+		case !to.self:
 			n.forwarder.enqueue(to, w)
+		case tentative && !n.promising(w.proposals):
+			return fsm.Answer{}, errNothing
+		default:
+			n.proposer.enqueue(w)
 		}
 		select {
 		case <-w.done:
@@ -102,6 +115,8 @@ func (n *Node) Propose(ctx context.Context, p fsm.Proposal) (fsm.Answer, error) 
 			if err := n.pauseForLeader(ctx, to); err != nil {
 				return fsm.Answer{}, err
 			}
+		case errors.Is(w.err, errNothing):
+			return fsm.Answer{}, errNothing
 		default:
 			return fsm.Answer{}, unknownOutcome(w.err.Error())
 		}

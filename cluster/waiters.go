@@ -24,20 +24,13 @@ const leaderlessWait = 5 * time.Second
 // the refusal) and writes nothing. Waiters are served in their order of arrival, and no more of them are woken than there
 // are jobs for. Errors are those of Propose.
 func (n *Node) Claim(ctx context.Context, p fsm.Proposal, wait time.Duration) (fsm.Answer, error) {
-	w := &waiter{proposal: &p, woken: make(chan struct{}, 1)}
-	switch c := p.Command.(type) {
-	case *fsm.Claim:
-		w.product, w.factory, w.nothing = c.ProductID, c.FactoryID, &fleet.Claim{}
-	case *fsm.ClaimBatch:
-		w.product, w.factory, w.nothing = c.ProductID, c.FactoryID, &fleet.Claims{Claims: []fleet.Claim{}}
+	// What the leader has applied may promise a job; whether it still is there is for the log to say. This node may be behind, by the very
+	// job that its caller has just submitted.
+	a, err := n.propose(ctx, p, true)
+	if nothing := errors.Is(err, errNothing) || err == nil && isNothing(a); !nothing {
+		return a, err
 	}
-	// What this node has applied may promise a job; whether it still is there is for the log to say.
-	if promising := n.lookLocally(w); promising {
-		a, err := n.Propose(ctx, p)
-		if err != nil || !isNothing(a) {
-			return a, err
-		}
-	}
+	w := newWaiter(&p)
 	if wait > 0 {
 		n.waiters.add(w)
 		defer n.waiters.remove(w)
@@ -131,15 +124,19 @@ func isNothing(a fsm.Answer) bool {
 	return false
 }
 
-// lookLocally reports whether a proposal is worth it by what this node has: a job, or a remembered answer.
-func (n *Node) lookLocally(w *waiter) (promising bool) {
+// promising reports whether one of these claims is worth it by what this node has: a job, or a remembered answer.
+func (n *Node) promising(claims []fsm.Proposal) (promising bool) {
 	n.machine.View(func(v fsm.View) {
-		if _, remembered := v.Remembered(w.proposal); remembered {
-			promising = true
-			return
+		for i := range claims {
+			if _, promising = v.Remembered(&claims[i]); promising {
+				return
+			}
+			product, factory, _ := claimed(claims[i].Command)
+			_, found, err := v.Claimable(claims[i].Caller, product, factory, nil)
+			if promising = err == nil && found; promising {
+				return
+			}
 		}
-		_, found, err := v.Claimable(w.proposal.Caller, w.product, w.factory, nil)
-		promising = err == nil && found
 	})
 	return promising
 }
@@ -179,6 +176,23 @@ type waiter struct {
 
 // refusal is what a waiter is promised that is refused for good.
 const refusal = " "
+
+func newWaiter(p *fsm.Proposal) *waiter {
+	w := &waiter{proposal: p, woken: make(chan struct{}, 1)}
+	w.product, w.factory, w.nothing = claimed(p.Command)
+	return w
+}
+
+// claimed is where a claim is made, and for whom, and what it is answered with if there is nothing.
+func claimed(c fsm.Command) (product, factory string, nothing fsm.Result) {
+	switch c := c.(type) {
+	case *fsm.Claim:
+		return c.ProductID, c.FactoryID, &fleet.Claim{}
+	case *fsm.ClaimBatch:
+		return c.ProductID, c.FactoryID, &fleet.Claims{Claims: []fleet.Claim{}}
+	}
+	return "", "", nil
+}
 
 // waiters are the claims that wait on this node.
 type waiters struct {

@@ -213,6 +213,9 @@ func (n *Node) join() {
 	n.membership.run(n.lifetime)
 }
 
+// cachedEntries is how many of the last entries stay in memory: of 512 KiB each, seldom more.
+const cachedEntries = 8
+
 // startRaft starts raft over the node's stores and transport (docs/decisions/002-raft-settings.md).
 func (n *Node) startRaft() (*raft.Raft, error) {
 	c := raft.DefaultConfig()
@@ -236,7 +239,12 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 365*24*time.Hour // compact.go decides, by bytes; so it does for TrailingLogs
 	c.ShutdownOnRemove = true
 	c.NotifyCh = n.notify
-	return raft.NewRaft(c, n.applier, n.stores.Log, n.stores.Stable, n.stores.Snapshots, n.transport.raft())
+	// An entry that was just stored is read three times: for each follower, and to be applied there.
+	log, err := raft.NewLogCache(cachedEntries, n.stores.Log)
+	if err != nil {
+		return nil, err
+	}
+	return raft.NewRaft(c, n.applier, log, n.stores.Stable, n.stores.Snapshots, n.transport.raft())
 }
 
 func (n *Node) raftIfUp() *raft.Raft { return n.raftUp.Load() }

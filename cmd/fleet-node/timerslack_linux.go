@@ -14,7 +14,7 @@ import (
 // timerSlack is how late a timer may be, and defaultTimerSlack what the kernel gives a process about which nobody says anything. All
 // that a node waits for by a timer is in milliseconds.
 const (
-	timerSlack        = 500 * time.Microsecond
+	timerSlack        = time.Millisecond
 	defaultTimerSlack = 50 * time.Microsecond
 )
 

@@ -15,7 +15,7 @@ const nudgeAfter = time.Millisecond
 
 // closely is within which time of one another entries come from somebody who writes without a pause. The next entry is likely then: it
 // gets this long, because two messages for every write cost as much as the write.
-const closely = 5 * time.Millisecond
+const closely = 3 * time.Millisecond
 
 // nudgeFor is about how long a follower that has not stored the entry yet is told again, each time after twice the wait.
 const nudgeFor = 100 * time.Millisecond

@@ -59,8 +59,8 @@ func (n *Node) launch(group []*pending, landed func(error)) *flight {
 		}
 		f.taken = append(f.taken, at)
 	}
-	if len(e.Proposals) == 0 {
-		f.settle(nil, errNotProposed)
+	if len(e.Proposals) == 0 { // all have been turned away
+		f.settle(nil, nil)
 		return f
 	}
 	n.metrics.batch.Observe(float64(len(e.Proposals)))

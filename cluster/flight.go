@@ -7,7 +7,6 @@ package cluster
 import (
 	"crypto/rand"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -30,10 +29,7 @@ type flight struct {
 	group  []*pending
 	taken  []placed    // which of the entry's proposals each of the group is
 	landed func(error) // called once it is settled; must not block
-
-	mu      sync.Mutex // guards what follows
-	settled bool
-	timer   *time.Timer // until raft is asked, then until the outcome stays unknown
+	settling
 }
 
 // launch puts a group into one entry. Each of it hears what came of it, and then landed, which must not block: nil, or errNotProposed, or
@@ -126,25 +122,9 @@ func (f *flight) giveUp(err error) {
 	f.settle(nil, err)
 }
 
-// after runs fn later, if the entry is not settled by then.
-func (f *flight) after(d time.Duration, fn func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.settled {
-		f.timer = time.AfterFunc(d, fn)
-	}
-}
-
 // settle gives each of the group its share of the answers, or the error. Only the first call counts.
 func (f *flight) settle(answers []fsm.Answer, err error) {
-	f.mu.Lock()
-	first := !f.settled
-	f.settled = true
-	if f.timer != nil {
-		f.timer.Stop()
-	}
-	f.mu.Unlock()
-	if !first {
+	if !f.first() {
 		return
 	}
 	for i, w := range f.group {

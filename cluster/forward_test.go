@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lysnrai/fleet/fsm"
 )
@@ -124,6 +125,35 @@ func TestCallsMakeOneHop(t *testing.T) {
 		leader.proposer.enqueue(old)
 		if <-old.done; !errors.Is(old.err, errNotProposed) {
 			t.Errorf("a frame of an earlier term: got %v, want %v", old.err, errNotProposed)
+		}
+	})
+}
+
+// A claim at a follower is judged where the state is newest: it makes one hop for a job that the follower does not have yet, and where
+// there is nothing it writes nothing.
+func TestClaimAtAFollowerMakesOneHop(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		network := NewMemoryNetwork()
+		nodes := threeMembers(t, network)
+		leader, follower := nodes[0], nodes[1]
+		register(t, leader, "f1", 5)
+		const away = 5 * time.Millisecond
+		for _, other := range nodes[1:] {
+			network.Delay(leader.Name(), other.Name(), away)
+		}
+		time.Sleep(time.Second)
+		must(t, follower, submit("j1"))
+		granted := claim(t, follower, "f1", 0)
+		<-granted.done
+		if granted.job() != "j1" || granted.took >= 5*away { // there, to a follower and back, and back
+			t.Errorf("got job %q, %v after %v, want j1 after one hop", granted.job(), granted.err, granted.took)
+		}
+		time.Sleep(time.Second)
+		before := leader.machine.Index()
+		nothing := claim(t, follower, "f1", 0)
+		<-nothing.done
+		if nothing.job() != "" || nothing.err != nil || nothing.answer.Err != nil || leader.machine.Index() != before {
+			t.Errorf("got %+v, %v with %d entries written, want nothing and none", nothing.answer, nothing.err, leader.machine.Index()-before)
 		}
 	})
 }

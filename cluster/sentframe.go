@@ -7,8 +7,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/lysnrai/fleet/fsm"
 )
@@ -23,11 +22,8 @@ type sentFrame struct {
 	group     []*pending
 	count     int // of proposals
 
-	mu      sync.Mutex // guards what follows
-	settled bool
-	silent  bool        // the leader has nothing to say any more
-	blind   bool        // nor has the log
-	timer   *time.Timer // since the leader is silent
+	settling
+	silent, blind atomic.Bool // the leader, the log has nothing to say any more
 }
 
 // replied takes the leader's reply, or that there is none.
@@ -39,14 +35,8 @@ func (f *sentFrame) replied(reply frame, answered bool) {
 			return
 		}
 	}
-	f.mu.Lock()
-	f.silent = true
-	if !f.blind && !f.settled {
-		f.timer = time.AfterFunc(resolveWait, func() { f.giveUp(errLost) })
-	}
-	blind := f.blind
-	f.mu.Unlock()
-	if blind {
+	f.after(resolveWait, func() { f.giveUp(errLost) })
+	if f.silent.Store(true); f.blind.Load() {
 		f.settle(nil, errLost)
 	}
 }
@@ -61,11 +51,7 @@ func (f *sentFrame) logged(w *frameWaiter) {
 		f.settle(nil, errNotProposed)
 		return
 	}
-	f.mu.Lock()
-	f.blind = true
-	silent := f.silent
-	f.mu.Unlock()
-	if silent {
+	if f.blind.Store(true); f.silent.Load() {
 		f.settle(nil, errLost)
 	}
 }
@@ -78,14 +64,7 @@ func (f *sentFrame) giveUp(err error) {
 
 // settle tells each of the group what came of it. Only the first call counts.
 func (f *sentFrame) settle(answers []fsm.Answer, err error) {
-	f.mu.Lock()
-	first := !f.settled
-	f.settled = true
-	if f.timer != nil {
-		f.timer.Stop()
-	}
-	f.mu.Unlock()
-	if !first {
+	if !f.first() {
 		return
 	}
 	for _, w := range f.group {

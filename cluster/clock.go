@@ -15,9 +15,11 @@ import (
 // How a leader's stamps follow the median (docs/semantics.md, Time).
 const (
 	medianEvery   = 10 * time.Second
-	medianWait    = 250 * time.Millisecond
-	slowDownAhead = time.Second     // ahead by more: run at nine tenths
-	jumpBehind    = 5 * time.Second // behind by more: one corrected leader-change entry
+	medianWait    = 250 * time.Millisecond // for all clocks
+	majorityWait  = 2 * time.Second        // for a majority of them, where nobody waits for the stamp
+	medianAgain   = time.Second            // after a majority was not heard
+	slowDownAhead = time.Second            // ahead by more: run at nine tenths
+	jumpBehind    = 5 * time.Second        // behind by more: one corrected leader-change entry
 )
 
 // leaderClock counts on from a start by the monotonic clock.
@@ -34,7 +36,8 @@ type leaderClock struct {
 	jumpAt time.Time
 	// settled is when retention may be thought of: the last leader-change entry or large correction.
 	settled time.Time
-	ahead   time.Duration // of the median, when it was last asked
+	known   bool          // when the median was last asked, a majority of the voters answered
+	ahead   time.Duration // of the median, when it was last known
 }
 
 // stamp is the time that goes into an entry, in whole microseconds.
@@ -87,26 +90,50 @@ func (c *leaderClock) set(stamp fleet.Time, now time.Time) {
 	c.base, c.since, c.slow, c.settled = stamp, now, false, now
 }
 
-// start begins a term: from the later of the machine's time and the median. What the log holds beyond that is for reach.
+// start begins a term: from the later of the machine's time and the median, or from the machine's alone if the median is not known soon:
+// run goes on asking. What the log holds beyond that is for reach.
 func (c *leaderClock) start(ctx context.Context) {
-	median := c.median(ctx)
+	now, patience := c.node.machine.Now(), medianWait
+	if now == 0 { // a new cluster has no other time
+		patience = majorityWait
+	}
+	median, known := c.median(ctx, patience)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.set(max(c.node.machine.Now(), median), time.Now())
-	c.change, c.jump, c.ahead = true, 0, c.base.Sub(median)
+	c.change, c.jump, c.known, c.ahead = true, 0, known, 0
+	if known {
+		now = max(now, median)
+		c.ahead = now.Sub(median)
+	}
+	c.set(now, time.Now())
 }
 
 // run holds the stamps against the median until the term ends.
 func (c *leaderClock) run(ctx context.Context) {
-	ticker := time.NewTicker(medianEvery)
-	defer ticker.Stop()
+	c.mu.Lock()
+	known := c.known
+	c.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	if known {
+		timer.Reset(medianEvery)
+	}
 	for {
 		select {
-		case <-ticker.C:
-			c.follow(ctx, c.median(ctx))
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
+		median, known := c.median(ctx, majorityWait)
+		if known {
+			c.follow(ctx, median)
+			timer.Reset(medianEvery)
+			continue
+		}
+		c.mu.Lock()
+		c.known = false
+		c.mu.Unlock()
+		timer.Reset(medianAgain)
 	}
 }
 
@@ -114,7 +141,7 @@ func (c *leaderClock) follow(ctx context.Context, median fleet.Time) {
 	c.mu.Lock()
 	now := time.Now()
 	stamp := c.at(now)
-	c.ahead = stamp.Sub(median)
+	c.known, c.ahead = true, stamp.Sub(median)
 	behind := -c.ahead > jumpBehind
 	switch {
 	case behind:
@@ -134,17 +161,17 @@ func (c *leaderClock) follow(ctx context.Context, median fleet.Time) {
 }
 
 // mayRetire reports whether what can't be undone may be done: an hour after the last start or jump, and not while the
-// stamps are far ahead.
+// stamps are far ahead of the median, or it is not known.
 func (c *leaderClock) mayRetire() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Since(c.settled) >= time.Hour && c.ahead <= time.Minute
+	return time.Since(c.settled) >= time.Hour && c.known && c.ahead <= time.Minute
 }
 
-// median is the middle of the voters' clocks (the lower of two), this node's own among them. Answers that take longer than
-// medianWait are not waited for.
-func (c *leaderClock) median(ctx context.Context) fleet.Time {
-	ctx, cancel := context.WithTimeout(ctx, medianWait)
+// median is the middle of the voters' clocks (the lower of two), this node's own among them. It waits for medianWait for all of them, and
+// as long as given for a majority: false without that, for one clock alone may be any time.
+func (c *leaderClock) median(ctx context.Context, patience time.Duration) (fleet.Time, bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	voters := c.node.otherVoters()
 	answers := make(chan *time.Duration, len(voters))
@@ -159,15 +186,21 @@ func (c *leaderClock) median(ctx context.Context) fleet.Time {
 		}()
 	}
 	clocks := []time.Duration{0} // ahead of this node's, its own
-	for range voters {
+	majority := func() bool { return len(clocks) > (len(voters)+1)/2 }
+	enough := time.After(medianWait)
+	waited := false
+	for heard := 0; heard < len(voters) && !(waited && majority()); {
 		select {
 		case ahead := <-answers:
-			if ahead != nil {
+			if heard++; ahead != nil {
 				clocks = append(clocks, *ahead)
 			}
+		case <-enough:
+			waited = true
 		case <-ctx.Done():
+			heard = len(voters)
 		}
 	}
 	slices.Sort(clocks)
-	return fleet.TimeOf(c.node.wall.Now()) + fleet.Time(clocks[(len(clocks)-1)/2])
+	return fleet.TimeOf(c.node.wall.Now()) + fleet.Time(clocks[(len(clocks)-1)/2]), majority()
 }

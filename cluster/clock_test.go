@@ -17,7 +17,7 @@ import (
 )
 
 func newTestClock(stamp fleet.Time) *leaderClock {
-	c := &leaderClock{}
+	c := &leaderClock{known: true}
 	c.set(stamp, time.Now())
 	return c
 }
@@ -151,6 +151,58 @@ func TestStampsFollowTheMedian(t *testing.T) {
 			if off := leaderOf(nodes).Now().Sub(fleet.TimeOf(time.Now())).Abs(); off > time.Second {
 				t.Errorf("the stamps of %s are %v off, want those of the two good clocks", name, off)
 			}
+		}
+	})
+}
+
+// A leader that does not hear a majority of the clocks soon goes on from the log's time: its own might be a day ahead.
+func TestStampsDoNotFollowOneClockAlone(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		var nodes []*Node
+		for i, clock := range []Clock{wrongClock(24 * time.Hour), nil, nil} {
+			cfg := Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three, Clock: clock, Timing: TimingWAN}
+			nodes = append(nodes, member(t, n, cfg))
+		}
+		leads := func(name string) {
+			eventually(t, name+" leads", func() bool {
+				leader := leaderOf(nodes)
+				if leader != nil && leader.Name() != name {
+					_ = leader.TransferLeadership(t.Context(), name)
+				}
+				return leader != nil && leader.Name() == name
+			})
+		}
+		right := func(when string) {
+			if off := leaderOf(nodes).Now().Sub(fleet.TimeOf(time.Now())).Abs(); off > jumpBehind {
+				t.Errorf("%s: the stamps are %v off, want those of the two good clocks", when, off)
+			}
+		}
+		eventually(t, "all three are known", func() bool { return len(known(nodes[0])) == 3 })
+		leads("n2")
+		n.Delay("n1", "n2", medianWait*11/20)
+		n.Delay("n1", "n3", medianWait*11/20)
+		leads("n1")
+		right("at the start of a term")
+		time.Sleep(time.Minute)
+		if leaderOf(nodes) == nil || leaderOf(nodes).Name() != "n1" {
+			t.Fatal("n1 leads no more: the test has to give it a majority")
+		}
+		right("a minute later")
+		if leaderOf(nodes).clock.mayRetire() {
+			t.Error("retention: got true within the first hour, want false")
+		}
+	})
+}
+
+// A median that is not known keeps what can't be undone.
+func TestNothingIsRetiredByOneClockAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestClock(1e18)
+		time.Sleep(time.Hour)
+		c.known = false
+		if c.mayRetire() {
+			t.Error("the median is not known: got true, want false")
 		}
 	})
 }

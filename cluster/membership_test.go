@@ -38,7 +38,10 @@ func member(t testing.TB, n *MemoryNetwork, cfg Config) *Node {
 	if cfg.Storage == nil {
 		cfg.Storage = NewMemoryStorage()
 	}
-	cfg.HTTPAddr, cfg.GossipAddr, cfg.Secret, cfg.Timing, cfg.Network = name+":8400", name+":8402", []byte("s"), TimingLocal, n.Host(name)
+	if cfg.Timing == "" {
+		cfg.Timing = TimingLocal
+	}
+	cfg.HTTPAddr, cfg.GossipAddr, cfg.Secret, cfg.Network = name+":8400", name+":8402", []byte("s"), n.Host(name)
 	if cfg.NodeAddr == "" {
 		cfg.NodeAddr = name + ":8401"
 	}

@@ -177,7 +177,11 @@ func (n *Node) takeBackup(q *restoreRequest) error {
 	if err := n.settled(n.raft.Barrier(barrierWait)); err != nil {
 		return errNotProposed
 	}
-	plan, err := n.machine.Raise(q.backup, q.more, n.clock.median(n.lifetime))
+	now, known := n.clock.median(n.lifetime, majorityWait)
+	if !known { // its time could not be taken back
+		return errNotProposed
+	}
+	plan, err := n.machine.Raise(q.backup, q.more, now)
 	if err != nil {
 		return err
 	}

@@ -430,7 +430,7 @@ func (s job) known() bool { return s.exact && s.stage != fleet.Queued }
 func (o outcome) fits(was job, c Call, r Reply, inLine ...fleet.Stage) (job, bool) {
 	next := o.next
 	if r.Unknown {
-		next.exact = next.exact && !o.moved
+		next.exact = next.exact && o.pure
 		return next, o.code == ""
 	}
 	if r.Code != o.code {

@@ -308,3 +308,22 @@ func TestUnknownCallsMayHaveHappened(t *testing.T) {
 		}
 	}
 }
+
+// A call of unknown outcome may have changed the version that a later call names.
+func TestUnknownCallsMayHaveMovedTheVersion(t *testing.T) {
+	b := newBench()
+	s := fleet.Submission{BodyMd: "x"}
+	s.Normalize()
+	b.do(0, check.Move{Proposal: fsm.Proposal{Caller: root, Request: "submit", Command: &fsm.Submit{ProductID: product, JobID: "a", Submission: s}}})
+	b.do(0, check.Move{Proposal: fsm.Proposal{Caller: root, Request: "cancel", Command: &fsm.Cancel{ProductID: product, JobID: "a"}}})
+	operate := fsm.Proposal{Caller: root, Request: "operate", Command: &fsm.OperatorPatch{
+		ProductID: product, JobID: "a", IfMatch: fsm.IfMatch{Versions: []uint64{2}}, Report: fleet.Report{Result: `{"pr":1}`},
+	}}
+	b.history.Propose(0, operate).Done(fsm.Answer{}, fleet.OutcomeUnknown)
+	again := operate
+	again.Request = "again"
+	b.history.Propose(1, again).Done(fsm.Answer{Err: fleet.Errorf(fleet.VersionMismatch, "it is at 3")}, nil)
+	if err := b.history.CheckJobs(product, 10*time.Second); err != nil {
+		t.Error(err)
+	}
+}

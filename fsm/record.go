@@ -245,7 +245,7 @@ func (l *loader) loadJob(kind recordKind, d *reader) {
 	switch kind {
 	case recordJob:
 		l.r = d.job()
-		l.p.jobs.Set(l.r.job.ID, l.r)
+		l.p.jobs.Load(l.r.job.ID, l.r) // they come in order
 	case recordRun:
 		run := &fleet.Run{}
 		d.document(run)

@@ -15,6 +15,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/tinylib/msgp/msgp"
 
@@ -147,17 +148,15 @@ func readStream(r io.Reader) (*state, *Raise, error) {
 		return nil, nil, err
 	}
 	var raise *Raise
-	l := &loader{st: newState()}
+	l, d := &loader{st: newState()}, &reader{}
 	for {
-		var sum [sha256.Size]byte
-		rr.sum.Sum(sum[:0])
 		kind, payload, err := rr.next()
 		if err != nil {
 			return nil, nil, err
 		}
-		d := &reader{b: payload}
+		d.b = payload
 		if kind == recordEnd {
-			if n := d.uvarint(); n != rr.count || !bytes.Equal(d.b, sum[:]) {
+			if n := d.uvarint(); n != rr.count || !bytes.Equal(d.b, rr.before[:]) {
 				return nil, nil, errInvalid("its records are not those that were written")
 			}
 			break
@@ -192,10 +191,11 @@ func readStream(r io.Reader) (*state, *Raise, error) {
 
 // recordReader reads records and checks each.
 type recordReader struct {
-	r     *bufio.Reader
-	sum   hash.Hash
-	buf   bytes.Buffer
-	count uint64
+	r      *bufio.Reader
+	sum    hash.Hash
+	before [sha256.Size]byte // the sum of all that is before an end
+	buf    []byte
+	count  uint64
 }
 
 // header reads the level of what follows.
@@ -215,6 +215,9 @@ func (rr *recordReader) header() (level int, err error) {
 	return level, nil
 }
 
+// recordPart is how much of a record is read at a time.
+const recordPart = 64 << 10
+
 // next reads one record. Its payload is good until the next call. Memory grows with what is there, not with what a length promises.
 func (rr *recordReader) next() (recordKind, []byte, error) {
 	kind, err := rr.r.ReadByte()
@@ -225,17 +228,24 @@ func (rr *recordReader) next() (recordKind, []byte, error) {
 	if err != nil || n > maxRecord {
 		return 0, nil, errInvalid("record %d is damaged", rr.count)
 	}
-	head := binary.AppendUvarint([]byte{kind}, n)
-	rr.buf.Reset()
-	rr.buf.Write(head)
-	if _, err := io.CopyN(&rr.buf, rr.r, int64(n)+4); err != nil {
-		return 0, nil, errInvalid("it ends within record %d", rr.count)
+	rr.buf = binary.AppendUvarint(append(rr.buf[:0], kind), n)
+	head := len(rr.buf)
+	for left := int(n) + crc32.Size; left > 0; {
+		part := min(left, recordPart)
+		at := len(rr.buf)
+		rr.buf = slices.Grow(rr.buf, part)[:at+part]
+		if _, err := io.ReadFull(rr.r, rr.buf[at:]); err != nil {
+			return 0, nil, errInvalid("it ends within record %d", rr.count)
+		}
+		left -= part
 	}
-	b := rr.buf.Bytes()
-	rr.sum.Write(b)
-	body, crc := b[:len(b)-4], b[len(b)-4:]
+	if recordKind(kind) == recordEnd {
+		rr.sum.Sum(rr.before[:0])
+	}
+	rr.sum.Write(rr.buf)
+	body, crc := rr.buf[:len(rr.buf)-crc32.Size], rr.buf[len(rr.buf)-crc32.Size:]
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(crc) {
 		return 0, nil, errInvalid("record %d is damaged", rr.count)
 	}
-	return recordKind(kind), body[len(head):], nil
+	return recordKind(kind), body[head:], nil
 }

@@ -128,14 +128,16 @@ func (d *digester) runOf(r *fleet.Run) (hash uint64, long texts) {
 	return d.document(recordRun, &d.run), long
 }
 
+var noRecord record // is only read
+
 // newJob is by how much a record of a job changes the sum: from what was stored, nil for nothing, to what is. Documents that
 // stayed where they are have not changed.
 func (d *digester) newJob(from, to *record) (sum uint64) {
 	if from == nil {
-		from = &record{}
+		from = &noRecord
 	}
 	if to == nil {
-		to = &record{}
+		to = &noRecord
 	}
 	if from.job != to.job {
 		was, old := d.jobOf(from.job)

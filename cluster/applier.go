@@ -37,6 +37,7 @@ type applier struct {
 	frames  map[frameID]*frameWaiter
 	// restored is the index of the last snapshot restored: what the log had below it was not seen.
 	restored uint64
+	settled  uint64 // up to this index those who wait have been told; the machine may be a little further
 	term     uint64 // of the last entry applied
 }
 
@@ -180,6 +181,7 @@ func (a *applier) voided(group [16]byte) {
 func (a *applier) reached(index, term uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.settled = index
 	for w := range a.waiters {
 		if w.index <= index {
 			delete(a.waiters, w)
@@ -242,7 +244,7 @@ func (a *applier) dispatched(group [16]byte, index uint64) {
 	if !waiting {
 		return
 	}
-	if g.index = index; a.machine.Index() >= index { // it was passed before this was known
+	if g.index = index; a.settled >= index { // it was passed before this was known
 		delete(a.groups, group)
 		g.passed = index > a.restored
 		g.settle(g)

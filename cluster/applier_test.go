@@ -121,6 +121,35 @@ func TestEntryOfAnotherTermIsVoid(t *testing.T) {
 	}
 }
 
+// The place of an entry may become known at the very moment at which it is applied there, or a snapshot brings it: neither is to say that
+// it was not proposed.
+func TestPlaceBecomesKnownWhileItIsApplied(t *testing.T) {
+	m := fsm.New()
+	a := newApplier(m)
+	var g heard[groupWaiter]
+	a.expect([16]byte{5}, g.settle)
+	a.passed = func(index uint64) { a.dispatched([16]byte{5}, index) } // the machine is there, the answers are not given yet
+	a.Apply(logged(t, 5, 9, envelope{term: 9}, submit("j1")))
+	if g.of == nil || g.of.passed || len(g.of.answers) != 1 {
+		t.Errorf("applied at its place: got %+v, want its answer", g.of)
+	}
+
+	var stream bytes.Buffer
+	if _, err := m.Handle().WriteTo(&stream); err != nil {
+		t.Fatal(err)
+	}
+	a = newApplier(fsm.New())
+	g = heard[groupWaiter]{}
+	a.expect([16]byte{5}, g.settle)
+	if err := a.machine.Restore(&stream); err != nil { // as the applier's own Restore begins
+		t.Fatal(err)
+	}
+	a.dispatched([16]byte{5}, 5)
+	if g.of != nil {
+		t.Errorf("while a snapshot is restored: got %+v, want nothing yet", g.of)
+	}
+}
+
 func TestEnvelopeRoundTrip(t *testing.T) {
 	want := envelope{term: 1 << 40, frames: []placed{{frameID{1}, 0, 3}, {frameID{2}, 3, 1 << 20}}}
 	got, rest, err := openEnvelope(append(want.append(nil), "body"...))

@@ -177,9 +177,9 @@ type Reason struct {
 	Until   Time             `json:"until,omitzero" msg:"until,omitempty"`
 	Cause   string           `json:"cause,omitzero" msg:"cause,omitempty"`
 	Missing []string         `json:"missing,omitzero" msg:"missing,omitempty"`
-	Paused  int64            `json:"paused,omitzero" msg:"paused,omitempty"`
-	Down    int64            `json:"down,omitzero" msg:"down,omitempty"`
-	Full    int64            `json:"full,omitzero" msg:"full,omitempty"`
+	Paused  *int64           `json:"paused,omitzero" msg:"paused,omitempty"`
+	Down    *int64           `json:"down,omitzero" msg:"down,omitempty"`
+	Full    *int64           `json:"full,omitzero" msg:"full,omitempty"`
 	Stages  map[string]int64 `json:"children,omitzero" msg:"children,omitempty"`
 	// Position and Ahead place a waiting job in its line.
 	Position   int64  `json:"position,omitzero" msg:"position,omitempty"`

@@ -33,7 +33,7 @@ func (r Role) Includes(other Role) bool {
 // Token is a credential as it is shown: never its secret, of which the cluster keeps only a hash.
 type Token struct {
 	ID        string   `json:"id" msg:"id"`
-	Name      string   `json:"name,omitzero" msg:"name,omitempty"`
+	Name      string   `json:"name" msg:"name,omitempty"`
 	Roles     []Role   `json:"roles" msg:"roles"`
 	Products  []string `json:"products" msg:"products"` // empty: all
 	CreatedAt Time     `json:"createdAt" msg:"createdAt"`

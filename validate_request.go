@@ -10,6 +10,13 @@ import (
 	"unicode"
 )
 
+// Normalize takes away what says nothing. Validate first.
+func (r *Report) Normalize() {
+	if r.Checkpoint != nil && *r.Checkpoint == (Checkpoint{}) {
+		r.Checkpoint = nil
+	}
+}
+
 // Validate says what is wrong with a report. Without a LeaseEpoch it is an operator's, who knows nothing of the run.
 func (r *Report) Validate() []FieldError {
 	var p problems

@@ -76,11 +76,14 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 		return errors.New("must be an RFC 3339 time such as \"2026-01-31T09:00:00Z\"")
 	}
 	u, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
+	if err != nil || strings.Contains(s, ",") { // time.Parse takes a comma for a point
 		return fmt.Errorf("%q is not an RFC 3339 time such as \"2026-01-31T09:00:00Z\"", s)
 	}
 	if y := u.UTC().Year(); y < 1970 || y > 2261 {
 		return fmt.Errorf("%q is not between the years 1970 and 2261", s)
+	}
+	if u.UnixNano() == 0 { // which stands for none
+		return fmt.Errorf("%q, to the nanosecond, can't be told from no time", s)
 	}
 	*t = Time(u.UnixNano())
 	return nil

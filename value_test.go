@@ -33,7 +33,10 @@ func TestTimeRoundTrip(t *testing.T) {
 			t.Errorf("%s: got %d back from time.Time, want %d", text, back, at)
 		}
 	}
-	for _, text := range []string{`1`, `"today"`, `"2026-01-31"`, `"1969-12-31T23:59:59Z"`, `"2262-01-01T00:00:00Z"`, `"2026-02-30T00:00:00Z"`, `""`} {
+	for _, text := range []string{
+		`1`, `"today"`, `"2026-01-31"`, `"1969-12-31T23:59:59Z"`, `"2262-01-01T00:00:00Z"`, `"2026-02-30T00:00:00Z"`, `""`,
+		`"1970-01-01T00:00:00Z"`, `"1970-01-01T01:00:00+01:00"`, `"2026-01-31T09:00:00,5Z"`,
+	} {
 		var at Time
 		if err := json.Unmarshal([]byte(text), &at); err == nil {
 			t.Errorf("%s: got %s, want a refusal", text, at)

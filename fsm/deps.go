@@ -4,6 +4,7 @@ package fsm
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -187,7 +188,7 @@ func (pl *plan) acyclic() error {
 			switch seen[id] {
 			case done:
 			case onPath:
-				return cycle(path, id)
+				return pl.cycle(path, id)
 			default:
 				if len(seen) >= fleet.MaxCycleSearch {
 					return fleet.InvalidField(start.field("deps"), "the search for a cycle meets more than %d jobs", fleet.MaxCycleSearch)
@@ -236,7 +237,8 @@ func (pl *plan) successors(id string, outside bool) []string {
 // withPlanned lists the children of a composite with those that the plan adds.
 func (pl *plan) withPlanned(id string) []string { return append(pl.p.childIDs(id), pl.children[id]...) }
 
-func cycle(path []visit, id string) error {
+// cycle names the path, and those of its jobs that are submitted here: nobody has seen their ids.
+func (pl *plan) cycle(path []visit, id string) error {
 	ids := []string{}
 	for _, v := range path {
 		if len(ids) > 0 || v.id == id {
@@ -250,5 +252,10 @@ func cycle(path []visit, id string) error {
 	}
 	err := fleet.Errorf(fleet.DependencyCycle, "the dependencies would close a cycle: %s", strings.Join(shown, " → "))
 	err.Cycle = ids
+	for _, w := range pl.wanted {
+		if pl.byID[w.id] == w && slices.Contains(ids, w.id) {
+			err.Fields = append(err.Fields, fleet.FieldError{Field: w.field("deps"), Detail: "job " + w.id + " is on the cycle"})
+		}
+	}
 	return err
 }

@@ -101,7 +101,7 @@ func composed(g *group) fleet.Reason {
 }
 
 func (p *product) unmetDeps(r *record) fleet.Reason {
-	reason := fleet.Reason{Code: whyDeps}
+	reason := fleet.Reason{Code: whyDeps, Unmet: []string{}, Dead: []string{}}
 	for _, id := range r.deps {
 		d, ok := p.jobs.Get(id)
 		if ok && met(d.job.Stage, r.job.DepsMode) {
@@ -140,7 +140,7 @@ func notBefore(w *waiting) fleet.Reason {
 func (p *product) unserved(r *record) (reason *fleet.Reason, capable bool) {
 	needs := signature{capabilities: r.job.Capabilities, engine: r.job.EngineClass}
 	missing := needs.missing(&fleet.Factory{})
-	var down, full int64
+	var paused, down, full int64 // no factory can be paused yet
 	free := false
 	p.factories.Scan(func(_ string, f *factory) bool {
 		d := shownFactory(f)
@@ -165,7 +165,7 @@ func (p *product) unserved(r *record) (reason *fleet.Reason, capable bool) {
 		return nil, true
 	case capable:
 		return &fleet.Reason{
-			Code: whyUnavailable, Down: down, Full: full,
+			Code: whyUnavailable, Paused: &paused, Down: &down, Full: &full,
 			Detail: fmt.Sprintf("Of the factories that could do it %d are down and %d use all their seats: bring one back, or add seats.", down, full),
 		}, true
 	case p.factories.Len() == 0:
@@ -179,7 +179,7 @@ func (p *product) unserved(r *record) (reason *fleet.Reason, capable bool) {
 
 // missing lists what a factory lacks of what is required, the engine last.
 func (s *signature) missing(f *fleet.Factory) []string {
-	var list []string
+	list := []string{}
 	for _, c := range s.capabilities {
 		if !slices.Contains(f.Capabilities, c) {
 			list = append(list, c)

@@ -39,7 +39,10 @@ func TestWhy(t *testing.T) {
 				case "no_capable_factory":
 					got += fmt.Sprint(r.Missing)
 				case "capable_factories_unavailable":
-					got += fmt.Sprint("(", r.Down, " down ", r.Full, " full)")
+					got += fmt.Sprint("(", *r.Down, " down ", *r.Full, " full)")
+					if r.Paused == nil || *r.Paused != 0 {
+						t.Errorf("%s: got paused %v, want 0: no factory can be", id, r.Paused)
+					}
 				case "waiting":
 					got += fmt.Sprint("(", r.Position, " ", *r.Ahead, ")")
 				case "held_by":

@@ -197,6 +197,23 @@ func TestPatchIsTheWorkersOrTheOperators(t *testing.T) {
 	}
 }
 
+// A checkpoint without members says nothing: what was saved before stays.
+func TestEmptyCheckpointIsNone(t *testing.T) {
+	cl, node := newClient(t)
+	answering(node, aJob())
+	cl.call("PATCH", "/fleet/jobs/j1", `{"leaseEpoch":3,"checkpoint":{}}`)
+	cl.call("PATCH", "/fleet/jobs/j1", `{"checkpoint":{"wipBranch":""}}`, "If-Match", `"7"`)
+	cl.call("POST", "/fleet/reports", `{"reports":[{"jobId":"a","leaseEpoch":1,"checkpoint":{}}]}`)
+	for i, got := range []*fleet.Checkpoint{
+		node.proposed[0].Command.(*fsm.Patch).Report.Checkpoint, node.proposed[1].Command.(*fsm.OperatorPatch).Report.Checkpoint,
+		node.proposed[2].Command.(*fsm.Report).Reports[0].Checkpoint,
+	} {
+		if got != nil {
+			t.Errorf("call %d: got %+v, want none", i+1, got)
+		}
+	}
+}
+
 func TestReportsAreJudgedOneByOne(t *testing.T) {
 	cl, node := newClient(t)
 	answering(node, &fleet.ReportResults{Results: []fleet.ReportResult{{JobID: "b", OK: true}}})
@@ -287,6 +304,7 @@ func TestRestoreTakesAFile(t *testing.T) {
 	for _, bad := range []string{"raise=-1", "raise=x", "raise=1001", "raise=", "lower=1"} {
 		cl.problem(cl.call("POST", "/cluster/restore?"+bad, "snapshot"), fleet.Invalid)
 	}
+	cl.problem(cl.call("POST", "/cluster/restore", "snapshot", "Idempotency-Key", strings.Repeat("k", 257)), fleet.Invalid)
 }
 
 func TestMetricsNameNeitherProductsNorIDs(t *testing.T) {

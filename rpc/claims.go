@@ -87,6 +87,7 @@ func (a *API) report(ctx context.Context, c *call[reports]) (*fleet.ReportResult
 			results[i] = fleet.ReportResult{JobID: r.JobID, Code: fleet.Invalid, Detail: refusal(err).Detail}
 			continue
 		}
+		r.Normalize()
 		good, places = append(good, *r), append(places, i)
 	}
 	if len(good) > 0 {

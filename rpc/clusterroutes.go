@@ -58,6 +58,9 @@ func (a *API) restore(ctx context.Context, w http.ResponseWriter, c *request) (a
 	if err != nil {
 		return nil, err
 	}
+	if err := c.writeHeaders(nil); err != nil {
+		return nil, err
+	}
 	return a.node.Restore(ctx, &slowBody{c.Body, http.NewResponseController(w)}, more)
 }
 

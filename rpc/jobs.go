@@ -84,6 +84,7 @@ func (a *API) job(ctx context.Context, c *request) (job *fleet.Job, err error) {
 
 // patch is a worker's report if it has a leaseEpoch, which fences it; else an operator's decision, which If-Match guards.
 func (a *API) patch(ctx context.Context, c *call[fleet.Report]) (*fleet.Job, error) {
+	c.Body.Normalize()
 	if c.Body.LeaseEpoch != nil {
 		return propose[*fleet.Job](ctx, a, c.request, &fsm.Patch{ProductID: c.product, JobID: c.vars["id"], Report: c.Body})
 	}

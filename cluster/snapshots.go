@@ -9,6 +9,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -26,6 +27,8 @@ type usableSnapshots struct {
 
 	mu     sync.Mutex      // guards intact
 	intact map[string]bool // by id; reading a whole snapshot at every List would cost too much
+
+	said seldom // of those that are no use
 }
 
 // Create makes a snapshot that is looked at while it is written.
@@ -57,7 +60,9 @@ func (s *usableSnapshots) List() ([]*raft.SnapshotMeta, error) {
 	var usable, unusable []*raft.SnapshotMeta
 	for _, meta := range all {
 		if err := s.check(meta); err != nil {
-			s.logger.Warn("skipping a snapshot", "id", meta.ID, "reason", err)
+			if s.said.allow(meta.ID, time.Hour) { // until there is a newer one, this is called all the time
+				s.logger.Warn("skipping a snapshot", "id", meta.ID, "reason", err)
+			}
 			unusable = append(unusable, meta)
 			continue
 		}

@@ -49,12 +49,12 @@ func (a *API) snapshot(ctx context.Context, w http.ResponseWriter, c *request) (
 	panic(http.ErrAbortHandler)
 }
 
-// maxRaise bounds what a caller adds to the generation: each step costs a part of the numbers that are left.
-const maxRaise = 1000
+// MaxRaise bounds what a caller adds to the generation: each step costs a part of the numbers that are left.
+const MaxRaise = 1000
 
 // restore replaces the whole state by a backup, which is as large as it is. Who sends has as long as it takes, but never a long rest.
 func (a *API) restore(ctx context.Context, w http.ResponseWriter, c *request) (any, error) {
-	more, err := c.query.number("raise", 0, maxRaise, 0)
+	more, err := c.query.number("raise", 0, MaxRaise, 0)
 	if err != nil {
 		return nil, err
 	}

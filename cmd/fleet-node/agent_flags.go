@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
+	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/cluster"
 	"github.com/lysnrai/fleet/internal/nearest"
 )
@@ -71,12 +72,20 @@ func (a *agent) check() error {
 	if a.name == "" {
 		return usagef("this machine has no name; give --name")
 	}
+	if wrong := fleet.ValidateName("--name", a.name); len(wrong) > 0 {
+		return usagef("--name %q %s", a.name, wrong[0].Detail)
+	}
 	if a.dataDir == "" {
 		a.dataDir = a.name + ".fleet-data"
 	}
 	for _, addr := range []struct{ flag, value string }{{"http-addr", a.httpAddr}, {"node-addr", a.nodeAddr}, {"gossip-addr", a.gossipAddr}} {
-		if _, _, err := net.SplitHostPort(addr.value); err != nil {
+		if !hostPort(addr.value) {
 			return usagef("--%s %q is no host:port", addr.flag, addr.value)
+		}
+	}
+	for _, addr := range a.join {
+		if !hostPort(addr) {
+			return usagef("--join: %q is no host:port", addr)
 		}
 	}
 	if host, _, err := net.SplitHostPort(a.advertiseAddr); err == nil {
@@ -104,6 +113,16 @@ func (a *agent) check() error {
 		return err
 	}
 	return a.checkTLS()
+}
+
+// hostPort reports whether this is an address with a port that there can be. Its host may be anything.
+func hostPort(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil
 }
 
 var logLevels = []string{"trace", "debug", "info", "warn", "error"}

@@ -99,6 +99,7 @@ func showStatus(c *cobra.Command, o *output, s *fleet.ClusterStatus) error {
 
 func newClusterRemove() *cobra.Command {
 	var n connection
+	var o output
 	var yes bool
 	c := &cobra.Command{
 		Use:               "remove NODE",
@@ -116,16 +117,21 @@ func newClusterRemove() *cobra.Command {
 			}
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			return cl.RemoveServer(ctx, args[0])
+			if err := cl.RemoveServer(ctx, args[0]); err != nil {
+				return err
+			}
+			return o.done(c, args[0])
 		},
 	}
 	n.flags(c)
+	o.flags(c)
 	yesFlag(c, &yes)
 	return c
 }
 
 func newClusterTransfer() *cobra.Command {
 	var n connection
+	var o output
 	var yes bool
 	c := &cobra.Command{
 		Use:               "transfer [NODE]",
@@ -147,10 +153,14 @@ func newClusterTransfer() *cobra.Command {
 			}
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			return cl.TransferLeader(ctx, to)
+			if err := cl.TransferLeader(ctx, to); err != nil {
+				return err
+			}
+			return o.done(c, args...)
 		},
 	}
 	n.flags(c)
+	o.flags(c)
 	yesFlag(c, &yes)
 	return c
 }

@@ -77,11 +77,11 @@ func (n *connection) resolve() error {
 		n.token = string(token)
 	}
 	n.caFile = first(n.caFile, os.Getenv("FLEET_CA_FILE"))
-	n.product = first(n.product, os.Getenv("FLEET_PRODUCT"), saved["product"])
+	n.product = first(n.product, os.Getenv("FLEET_PRODUCT"))
 	elsewhere := first(n.addr, os.Getenv("FLEET_ADDR"))
 	n.addr = first(elsewhere, saved["addr"], defaultAddr)
-	if elsewhere == "" || elsewhere == saved["addr"] { // the saved token is for the saved cluster only
-		n.token = first(n.token, saved["token"])
+	if elsewhere == "" || elsewhere == saved["addr"] { // the saved token and product are the saved cluster's only
+		n.token, n.product = first(n.token, saved["token"]), first(n.product, saved["product"])
 	}
 	return nil
 }

@@ -217,8 +217,8 @@ func TestContextFile(t *testing.T) {
 		t.Errorf("got %+v, %v, want what the file says", saved, err)
 	}
 	elsewhere := connection{addr: "other:1"}
-	if err := elsewhere.resolve(); err != nil || elsewhere.addr != "other:1" || elsewhere.token != "" {
-		t.Errorf("got %+v, %v, want another cluster not to be sent this one's token", elsewhere, err)
+	if err := elsewhere.resolve(); err != nil || elsewhere.addr != "other:1" || elsewhere.token != "" || elsewhere.product != "" {
+		t.Errorf("got %+v, %v, want another cluster not to be sent this one's token and product", elsewhere, err)
 	}
 	forget()
 	if _, err := os.Stat(path); !os.IsNotExist(err) {

@@ -51,6 +51,17 @@ func (o *output) value(c *cobra.Command, v any) error {
 	return e.Encode(v)
 }
 
+// done says that something was done whose answer has no body: by the id of what it was done to, or an empty object.
+func (o *output) done(c *cobra.Command, ids ...string) error {
+	switch {
+	case o.quiet:
+		return o.ids(c, ids...)
+	case o.json():
+		return o.value(c, struct{}{})
+	}
+	return nil
+}
+
 // ids writes one id a line.
 func (o *output) ids(c *cobra.Command, ids ...string) error {
 	for _, id := range ids {

@@ -80,6 +80,9 @@ func newProfileGet() *cobra.Command {
 		Args:              takes("a name"),
 		ValidArgsFunction: firstArg(&n, allProfiles),
 		RunE: func(c *cobra.Command, args []string) error {
+			if number < 0 {
+				return usagef("--version can't be negative")
+			}
 			cl, err := n.client()
 			if err != nil {
 				return err

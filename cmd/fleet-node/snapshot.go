@@ -20,6 +20,7 @@ import (
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
+	"github.com/lysnrai/fleet/rpc"
 	"github.com/lysnrai/fleet/rpc/client"
 )
 
@@ -116,6 +117,9 @@ func newSnapshotRestore() *cobra.Command {
 			"  fleet-node snapshot restore fleet.snapshot --yes --raise 1",
 		Args: takes("a file"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if raise > rpc.MaxRaise {
+				return usagef("--raise is at most %d", rpc.MaxRaise)
+			}
 			what := "replace the whole state of the cluster by " + args[0]
 			if err := askable(c, yes, what); err != nil {
 				return err

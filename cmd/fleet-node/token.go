@@ -165,6 +165,7 @@ func newTokenList() *cobra.Command {
 
 func newTokenDelete() *cobra.Command {
 	var n connection
+	var o output
 	var yes bool
 	c := &cobra.Command{
 		Use:               "delete ID",
@@ -182,10 +183,14 @@ func newTokenDelete() *cobra.Command {
 			}
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			return cl.DeleteToken(ctx, args[0])
+			if err := cl.DeleteToken(ctx, args[0]); err != nil {
+				return err
+			}
+			return o.done(c, args[0])
 		},
 	}
 	n.flags(c)
+	o.flags(c)
 	yesFlag(c, &yes)
 	return c
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
+	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/worker"
 )
 
@@ -103,8 +104,18 @@ func (w *work) check() error {
 		w.cfg.FactoryID = "host-%h"
 	}
 	w.cfg.FactoryID = strings.ReplaceAll(w.cfg.FactoryID, "%h", host)
-	if w.cfg.Seats < 1 {
-		return usagef("--seats must be at least 1")
+	if w.cfg.Seats < 1 || w.cfg.Seats > fleet.MaxSeats {
+		return usagef("--seats must be at least 1, and %d at most", fleet.MaxSeats)
+	}
+	for flag, words := range map[string][]string{"capabilities": w.cfg.Capabilities, "engines": w.cfg.Engines} {
+		for _, word := range words {
+			if wrong := fleet.ValidateName("--"+flag, word); len(wrong) > 0 {
+				return usagef("--%s: %q %s", flag, word, wrong[0].Detail)
+			}
+		}
+	}
+	if w.cfg.IdleExit < 0 || w.cfg.Grace < 0 {
+		return usagef("--idle-exit and --grace can't be negative")
 	}
 	if w.cfg.Lease < time.Second || w.cfg.Lease > 24*time.Hour || w.cfg.Lease%time.Second != 0 {
 		return usagef("--lease %v: it is whole seconds from 1s to 24h", w.cfg.Lease)
@@ -122,9 +133,9 @@ func (w *work) check() error {
 	if !slices.Contains(logLevels, w.logLevel) {
 		return usagef("--log-level is one of %s", strings.Join(logLevels, ", "))
 	}
-	if w.cfg.Cwd != "" {
-		if st, err := os.Stat(w.cfg.Cwd); err != nil || !st.IsDir() {
-			return usagef("--cwd %s is no directory", w.cfg.Cwd)
+	for flag, dir := range map[string]string{"cwd": w.cfg.Cwd, "hooks": w.cfg.Hooks} {
+		if st, err := os.Stat(dir); dir != "" && (err != nil || !st.IsDir()) {
+			return usagef("--%s %s is no directory", flag, dir)
 		}
 	}
 	return nil

@@ -6,8 +6,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"reflect"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
@@ -167,7 +170,11 @@ func (n *Node) confirmedIndex() (uint64, error) {
 	}
 	index := n.raft.CommitIndex()
 	verified := make(chan error, 1)
-	go func() { verified <- n.raft.VerifyLeader().Error() }() // a leader whose disk hangs never answers
+	go func() { // a leader whose disk hangs never answers
+		f := n.raft.VerifyLeader()
+		endWith(f, n.closing)
+		verified <- f.Error()
+	}()
 	select {
 	case err := <-verified:
 		if err == nil {
@@ -177,4 +184,15 @@ func (n *Node) confirmedIndex() (uint64, error) {
 	case <-n.closing:
 	}
 	return 0, errNotProposed
+}
+
+// endWith has a future's Error return raft.ErrRaftShutdown once the channel is closed. Raft forgets a confirmation that is under way when it
+// shuts down (hashicorp/raft v1.7.3 leaves it in a queue), and who waits for it would wait for ever. All futures have the field for that, but
+// raft sets it for some only. Call it before anybody calls Error.
+func endWith(f raft.Future, closed chan struct{}) {
+	if v := reflect.ValueOf(f); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		if field := v.Elem().FieldByName("ShutdownCh"); field.IsValid() && field.CanSet() && field.Type() == reflect.TypeOf(closed) {
+			field.Set(reflect.ValueOf(closed))
+		}
+	}
 }

@@ -4,8 +4,11 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/lysnrai/fleet/fsm"
 )
@@ -32,6 +35,25 @@ func TestNonvotersConfirmNothing(t *testing.T) {
 		defer cancel()
 		if err := leader.Read(ctx, Linearizable, 0, func(fsm.View) {}); err == nil {
 			t.Error("a leader that was cut off from the other voters answered a linearizable read")
+		}
+	})
+}
+
+// Who waits for a confirmation that raft forgets when it shuts down does not wait for ever.
+func TestConfirmationEndsWithItsNode(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		network := NewMemoryNetwork()
+		leader := threeMembers(t, network)[0]
+		network.Cut("n1", "n2")
+		network.Cut("n2", "n3")
+		network.Cut("n1", "n3")
+		closed := make(chan struct{})
+		f := leader.raft.VerifyLeader() // it is under way until the leader gives up
+		endWith(f, closed)
+		close(closed)
+		began := time.Now()
+		if err := f.Error(); !errors.Is(err, raft.ErrRaftShutdown) || time.Since(began) != 0 {
+			t.Errorf("once its node has closed: got %v after %v, want %v at once", err, time.Since(began), raft.ErrRaftShutdown)
 		}
 	})
 }

@@ -94,7 +94,7 @@ func writes(t *testing.T, c *testcluster.Cluster, pause time.Duration) {
 		c.Submit(t, fleet.Submission{BodyMd: "work"})
 		time.Sleep(pause)
 	}
-	time.Sleep(time.Second)
+	time.Sleep(10 * time.Second) // the leader asks again whoever was not there yet
 	c.Submit(t, fleet.Submission{BodyMd: "for what was agreed on to ride with"})
 }
 

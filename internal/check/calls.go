@@ -448,6 +448,9 @@ func describe(in, out any) string {
 	default:
 		fmt.Fprintf(&b, " -> ok %s", r.Outcome)
 	}
+	if r.Active != 0 {
+		fmt.Fprintf(&b, " active %d", r.Active)
+	}
 	if r.Job != nil {
 		fmt.Fprintf(&b, " %+v", *r.Job)
 	}

@@ -90,8 +90,8 @@ func (o *Operation) Done(a fsm.Answer, err error) {
 	defer h.mu.Unlock()
 	now := h.tick()
 	switch {
-	case err == nil && a.Err != nil && o.unsure:
-		// A refusal is not remembered: it is the last try's alone, and an earlier one may still have happened.
+	case err == nil && (a.Err != nil || nothing(a.Result)) && o.unsure:
+		// What is not remembered, a refusal or a claim that found nothing, is the last try's alone: an earlier one may still happen.
 		earlier := *o
 		h.ops = append(h.ops, &earlier)
 		o.Call, o.unsure = o.last, false

@@ -309,6 +309,53 @@ func TestUnknownCallsMayHaveHappened(t *testing.T) {
 	}
 }
 
+// A try whose answer was lost may land behind the next one, if that one's answer is not remembered: a claim that found nothing.
+func TestLostTryMayLandBehindTheNext(t *testing.T) {
+	for name, c := range map[string]struct {
+		late bool // the job was submitted behind the second try, else before it
+		ok   bool
+	}{"behind it": {true, true}, "before it": {false, false}} {
+		b := newBench()
+		beat := func() {
+			b.do(0, check.Move{Proposal: fsm.Proposal{Caller: root, Request: "beat", Command: &fsm.Heartbeat{
+				ProductID: product, Heartbeat: fleet.HeartbeatRequest{FactoryID: "f0", Health: fleet.HealthOK},
+			}}})
+		}
+		submit := func() {
+			s := fleet.Submission{BodyMd: "x"}
+			s.Normalize()
+			b.do(0, check.Move{Proposal: fsm.Proposal{Caller: root, Request: "submit", Command: &fsm.Submit{ProductID: product, JobID: "a", Submission: s}}})
+		}
+		claim := fsm.Proposal{Caller: root, Key: "k", Command: &fsm.Claim{ProductID: product, FactoryID: "f0", LeaseSeconds: 60}}
+		beat()
+		if !c.late {
+			submit()
+		}
+		o := b.history.Propose(1, claim)
+		o.Retry(fleet.OutcomeUnknown)
+		if c.late {
+			b.apply(claim)
+		} else {
+			b.apply()
+		}
+		o.Done(fsm.Answer{Result: &fleet.Claim{}, Index: b.index}, nil)
+		if c.late {
+			submit()
+		}
+		b.apply(claim) // the first try
+		beat()         // shows that f0 holds it
+		b.look()
+		replay, err := b.log.Replay(b.history)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replay.Settle(b.history)
+		if err := b.history.CheckProduct(product, 10*time.Second); (err == nil) != c.ok {
+			t.Errorf("%s: got %v, want accepted: %t", name, err, c.ok)
+		}
+	}
+}
+
 // A call of unknown outcome may have changed the version that a later call names.
 func TestUnknownCallsMayHaveMovedTheVersion(t *testing.T) {
 	b := newBench()

@@ -315,14 +315,15 @@ func (r *Replay) Settle(h *History) {
 			o.Unknown, o.NoEffect, o.Return = false, true, Never
 			continue
 		}
-		for _, found := range inLog {
-			if found.answer.Err == nil && !found.answer.Replayed {
-				o.logged = found.answer
+		happened := inLog[0].index
+		for _, found := range inLog { // one at most did something, and not always the first
+			if found.answer.Err == nil && !found.answer.Replayed && !nothing(found.answer.Result) {
+				happened, o.logged = found.index, found.answer
 			}
 		}
 		o.Return = Never
 		for _, seen := range ops {
-			if !seen.Unknown && !seen.NoEffect && seen.Answer.Index >= inLog[0].index && seen.Return > o.Call {
+			if !seen.Unknown && !seen.NoEffect && seen.Answer.Index >= happened && seen.Return > o.Call {
 				o.Return = min(o.Return, seen.Return)
 			}
 		}

@@ -101,6 +101,8 @@ type Stores struct {
 	Stable    raft.StableStore
 	Snapshots raft.SnapshotStore
 	Close     func() error
+
+	tail logTail // what the log held when it was opened
 }
 
 // Clock is a node's wall clock. How long things take is measured by time.Now, which does not jump.

@@ -244,7 +244,9 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	if err != nil {
 		return nil, err
 	}
-	return raft.NewRaft(c, n.applier, log, n.stores.Stable, n.stores.Snapshots, n.transport.raft())
+	s := &starting{}
+	return raft.NewRaft(c, n.applier, startingLog{log, s, n.stores.tail}, n.stores.Stable,
+		startingSnapshots{n.stores.Snapshots.(*usableSnapshots), s}, startingTransport{n.transport.raft(), s})
 }
 
 func (n *Node) raftIfUp() *raft.Raft { return n.raftUp.Load() }

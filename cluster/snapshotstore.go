@@ -185,8 +185,7 @@ func (s *fileSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("snapshot %s: %w", id, err)
 	}
-	path := filepath.Join(s.dir, id, snapshotStateFile)
-	f, err := s.fs.Open(path)
+	f, err := s.fs.Open(filepath.Join(s.dir, id, snapshotStateFile))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -201,7 +200,17 @@ func (s *fileSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if size != meta.Size || !bytes.Equal(sum.Sum(nil), meta.CRC) {
 		return nil, nil, fmt.Errorf("snapshot %s: %s: %w", id, snapshotStateFile, errChecksum)
 	}
-	if f, err = s.fs.Open(path); err != nil {
+	return s.openUnread(id)
+}
+
+// openUnread opens a snapshot whose content somebody has just found intact.
+func (s *fileSnapshots) openUnread(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, err := s.meta(id)
+	if err != nil {
+		return nil, nil, fmt.Errorf("snapshot %s: %w", id, err)
+	}
+	f, err := s.fs.Open(filepath.Join(s.dir, id, snapshotStateFile))
+	if err != nil {
 		return nil, nil, err
 	}
 	return &meta.SnapshotMeta, bufferedReader{bufio.NewReaderSize(f, 64<<10), f}, nil

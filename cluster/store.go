@@ -40,11 +40,12 @@ func openChecked(cfg *Config, dog *watchdog) (Stores, error) {
 		return Stores{}, errors.Join(err, closeStores(inner))
 	}
 	snapshots := &usableSnapshots{SnapshotStore: inner.Snapshots, log: log.markedLog, logger: cfg.Logger, intact: map[string]bool{}}
-	if err := checkStores(log.markedLog, stable, snapshots, cfg.MaxLevel); err != nil {
+	tail, err := checkStores(log.markedLog, stable, snapshots, cfg.MaxLevel)
+	if err != nil {
 		return Stores{}, errors.Join(err, closeStores(inner))
 	}
 	return Stores{
-		Log: haltingLog{log}, Stable: haltingStable{stable}, Snapshots: snapshots,
+		Log: haltingLog{log}, Stable: haltingStable{stable}, Snapshots: snapshots, tail: tail,
 		Close: func() error { return errors.Join(log.mark.close(), closeStores(inner)) },
 	}, nil
 }
@@ -69,37 +70,37 @@ const remedy = "wipe this data directory; the node then joins its cluster again 
 
 // checkStores refuses to start on stores that lost something, or whose log is above this level (0: whatever it holds). It reads what raft
 // reads at its start, because raft panics there.
-func checkStores(log markedLog, stable raft.StableStore, snapshots raft.SnapshotStore, level int) error {
+func checkStores(log markedLog, stable raft.StableStore, snapshots raft.SnapshotStore, level int) (tail logTail, err error) {
 	last, err := log.LastIndex()
 	if err != nil {
-		return err
+		return tail, err
 	}
 	if acked := log.mark.stored; last < acked {
-		return fmt.Errorf("the log ends at entry %d, but entry %d was acknowledged: %s", last, acked, remedy)
+		return tail, fmt.Errorf("the log ends at entry %d, but entry %d was acknowledged: %s", last, acked, remedy)
 	}
 	usable, err := snapshots.List()
 	if err != nil {
-		return err
+		return tail, err
 	}
-	var from uint64
+	tail.last = last
 	if len(usable) > 0 {
-		from = usable[0].Index
+		tail.from = usable[0].Index
 	}
-	if last > 0 && last < from && log.IsMonotonic() {
-		return dropOldLog(log, last) // raft was about to, when the process died after it had received the snapshot
+	if last > 0 && last < tail.from && log.IsMonotonic() {
+		return tail, dropOldLog(log, last) // raft was about to, when the process died after it had received the snapshot
 	}
-	term, err := checkTail(log, from, last, level)
+	term, err := tail.check(log, level)
 	if err != nil {
-		return err
+		return tail, err
 	}
 	current, err := termAndVote(stable)
 	if err != nil {
-		return err
+		return tail, err
 	}
 	if term > current {
-		return fmt.Errorf("the log is at term %d, but the stable store at %d, so votes are forgotten: %s", term, current, remedy)
+		return tail, fmt.Errorf("the log is at term %d, but the stable store at %d, so votes are forgotten: %s", term, current, remedy)
 	}
-	return nil
+	return tail, nil
 }
 
 // checkNotEmptied refuses stores that somebody has emptied, or replaced, under a node that had a log: it would vote again in terms in
@@ -124,16 +125,19 @@ func dropOldLog(log markedLog, last uint64) error {
 	return log.DeleteRange(first, last)
 }
 
-// checkTail reads the entries after a snapshot, and returns the last one's term. One that can't be applied is met here, and not when
-// this node votes already.
-func checkTail(log raft.LogStore, snapshot, last uint64, level int) (term uint64, err error) {
+// check reads the entries of a tail, and returns the last one's term. One that can't be applied is met here, and not when this node
+// votes already.
+func (t *logTail) check(log raft.LogStore, level int) (term uint64, err error) {
 	var entry raft.Log
-	for index := snapshot + 1; index <= last; index++ {
+	for index := t.from + 1; index <= t.last; index++ {
 		if err := log.GetLog(index, &entry); err != nil {
 			return 0, fmt.Errorf("reading entry %d of the log: %w: %s", index, err, remedy)
 		}
 		if err := knows(level, &entry); level > 0 && err != nil {
 			return 0, fmt.Errorf("reading entry %d of the log: %w: %s", index, err, newerRelease)
+		}
+		if entry.Type == raft.LogConfiguration {
+			t.configurations = append(t.configurations, index)
 		}
 		term = entry.Term
 	}

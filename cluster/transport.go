@@ -88,7 +88,7 @@ func newTransport(cfg *Config, dir *dataDir, log hclog.Logger) (*transport, erro
 }
 
 // raft is Raft's transport.
-func (t *transport) raft() raft.Transport { return shyTransport{t.rpc, t.shy} }
+func (t *transport) raft() shyTransport { return shyTransport{t.rpc, t.shy} }
 
 // setClusterID opens the port for Raft and forwarding of one cluster.
 func (t *transport) setClusterID(id string) {

@@ -288,7 +288,7 @@ func TestPipelineOfASilentFollowerDoesNotStandStill(t *testing.T) {
 }
 
 func TestPreVoteStaysAlive(t *testing.T) {
-	if _, ok := portOf(t, NewMemoryNetwork(), "a", "s").raft().(raft.WithPreVote); !ok {
+	if _, ok := raft.Transport(startingTransport{shyTransport: portOf(t, NewMemoryNetwork(), "a", "s").raft()}).(raft.WithPreVote); !ok {
 		t.Error("raft's transport does not implement raft.WithPreVote: a node that comes back would depose a healthy leader")
 	}
 }

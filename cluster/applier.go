@@ -20,6 +20,7 @@ type applier struct {
 	machine *fsm.Machine
 	fatal   func(error)           // ends the node; called at most once
 	news    func(fsm.News)        // called after each entry, must not block
+	granted func(p *fsm.Proposal) // called with each keyed claim that got something, must not block
 	renewed func()                // called when a snapshot has replaced the whole state, must not block
 	applied func(d time.Duration) // measures an entry
 	// persisted is called when a snapshot is written, but not yet in force.
@@ -77,7 +78,8 @@ type frameWaiter struct {
 
 func newApplier(machine *fsm.Machine) *applier {
 	return &applier{
-		machine: machine, level: fsm.MaxLevel, fatal: func(error) {}, news: func(fsm.News) {}, renewed: func() {}, applied: func(time.Duration) {}, bytes: func(int) {},
+		machine: machine, level: fsm.MaxLevel, fatal: func(error) {}, news: func(fsm.News) {}, granted: func(*fsm.Proposal) {}, renewed: func() {},
+		applied: func(time.Duration) {}, bytes: func(int) {},
 		persisted: func(int64, time.Duration) {}, confirm: func(uint64) {}, passed: func(uint64) {},
 		judge:   func(*fsm.Entry) error { return nil },
 		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
@@ -134,6 +136,11 @@ func (a *applier) Apply(l *raft.Log) any {
 	a.passed(l.Index)
 	a.answered(l.Index, e.Group, head.frames, answers)
 	a.reached(l.Index, l.Term)
+	for i := range e.Proposals {
+		if p := &e.Proposals[i]; p.Key != "" && isGrant(answers[i]) {
+			a.granted(p)
+		}
+	}
 	a.news(news)
 	return answers
 }

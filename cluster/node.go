@@ -153,6 +153,7 @@ func Start(cfg Config) (*Node, error) {
 	n.proposer, n.nudger, n.forwarder = newProposer(n), newNudger(n), newForwarder(n)
 	n.reads, n.confirms = &reads{node: n, round: n.readIndex}, &reads{node: n, round: n.confirmedIndex}
 	n.clock, n.waiters, n.space = &leaderClock{node: n}, newWaiters(n), newSpace(n)
+	n.applier.granted = n.waiters.granted
 	n.prover = newProver(n)
 	n.applier.judge, n.applier.passed = n.prover.judge, n.prover.applied
 	n.transport.shy = n.space.shy

@@ -124,6 +124,15 @@ func isNothing(a fsm.Answer) bool {
 	return false
 }
 
+// isGrant reports whether a claim was granted something.
+func isGrant(a fsm.Answer) bool {
+	switch a.Result.(type) {
+	case *fleet.Claim, *fleet.Claims:
+		return !isNothing(a)
+	}
+	return false
+}
+
 // promising reports whether one of these claims is worth it by what this node has: a job, or a remembered answer.
 func (n *Node) promising(claims []fsm.Proposal) (promising bool) {
 	n.machine.View(func(v fsm.View) {
@@ -201,8 +210,17 @@ type waiters struct {
 	mu       sync.Mutex // guards what follows, and is taken before the state's lock
 	arrivals uint64
 	lines    map[string]*line // by product
-	news     map[string]bool  // products to look at: true if each waiter is to be judged anew, not only who is first
+	repeats  map[callKey][]*waiter
+	news     map[string]bool // products to look at: true if each waiter is to be judged anew, not only who is first
 	changed  chan struct{}
+}
+
+// callKey names a caller's Idempotency-Key in a product. A caller that lost a call's answer asks again under it, perhaps at another node, and
+// both may wait: what one is granted is the answer to the other.
+type callKey struct{ product, actor, key string }
+
+func (w *waiter) callKey() callKey {
+	return callKey{w.product, w.proposal.Caller.Actor, w.proposal.Key}
 }
 
 // line is who waits in a product. Where there is nothing for a factory there is nothing for another that can do the same: so whatever
@@ -213,7 +231,7 @@ type line struct {
 }
 
 func newWaiters(n *Node) *waiters {
-	return &waiters{node: n, lines: map[string]*line{}, news: map[string]bool{}, changed: make(chan struct{}, 1)}
+	return &waiters{node: n, lines: map[string]*line{}, repeats: map[callKey][]*waiter{}, news: map[string]bool{}, changed: make(chan struct{}, 1)}
 }
 
 func (ws *waiters) add(w *waiter) {
@@ -221,7 +239,20 @@ func (ws *waiters) add(w *waiter) {
 	defer ws.mu.Unlock()
 	ws.arrivals++
 	w.arrival = ws.arrivals
+	if w.proposal.Key != "" {
+		ws.repeats[w.callKey()] = append(ws.repeats[w.callKey()], w)
+	}
 	ws.join(w)
+}
+
+// granted wakes who waits under the key of a claim that was granted something: it is remembered, and so the answer to all of them.
+func (ws *waiters) granted(p *fsm.Proposal) {
+	product, _, _ := claimed(p.Command)
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.repeats[callKey{product, p.Caller.Actor, p.Key}] {
+		w.wake()
+	}
 }
 
 func (ws *waiters) refused(w *waiter) bool {
@@ -235,6 +266,12 @@ func (ws *waiters) remove(w *waiter) {
 	ws.mu.Lock()
 	unused := w.promised != ""
 	ws.leave(w)
+	if key := w.callKey(); w.proposal.Key != "" {
+		others := slices.DeleteFunc(ws.repeats[key], func(o *waiter) bool { return o == w })
+		if ws.repeats[key] = others; len(others) == 0 {
+			delete(ws.repeats, key)
+		}
+	}
 	ws.mu.Unlock()
 	if unused {
 		ws.notify(false, w.product)

@@ -50,15 +50,20 @@ type claiming struct {
 
 func claim(t *testing.T, n *Node, factory string, wait time.Duration) *claiming {
 	t.Helper()
-	c := &claiming{done: make(chan struct{})}
 	p := fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: &fsm.Claim{ProductID: "p", FactoryID: factory, LeaseSeconds: 60}}
+	c := claimWith(n, p, wait)
+	synctest.Wait() // it stands in line
+	return c
+}
+
+func claimWith(n *Node, p fsm.Proposal, wait time.Duration) *claiming {
+	c := &claiming{done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		began := time.Now()
 		c.answer, c.err = n.Claim(context.Background(), p, wait)
 		c.took = time.Since(began)
 	}()
-	synctest.Wait() // it stands in line
 	return c
 }
 
@@ -129,6 +134,31 @@ func TestWaitersWakeOnEveryNode(t *testing.T) {
 			if took := time.Since(began); w.job() != id || took > 100*time.Millisecond {
 				t.Errorf("on node %d: got job %q after %v, %v, want %s within 100 ms", i, w.job(), took, w.err, id)
 			}
+		}
+	})
+}
+
+// A caller that lost a claim asks again under its key, while what it lost may still wait, at the same node or another: what one of them is
+// granted is the answer to both, at once.
+func TestWaitersUnderOneKey(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		nodes := threeMembers(t, NewMemoryNetwork())
+		register(t, nodes[0], "f1", 1)
+		p := fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Key: "k", Command: &fsm.Claim{ProductID: "p", FactoryID: "f1", LeaseSeconds: 60}}
+		var claims []*claiming
+		for _, n := range []*Node{nodes[0], nodes[0], nodes[1], nodes[2]} {
+			claims = append(claims, claimWith(n, p, 30*time.Second))
+			synctest.Wait()
+		}
+		must(t, nodes[0], submit("j1"))
+		for i, c := range claims {
+			<-c.done
+			if c.job() != "j1" || c.took > 5*time.Second {
+				t.Errorf("claim %d: got %q, %v after %s, want j1 at once", i, c.job(), c.err, c.took)
+			}
+		}
+		if len(nodes[0].waiters.repeats) > 0 {
+			t.Error("keys of claims that have ended are kept")
 		}
 	})
 }

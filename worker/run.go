@@ -74,7 +74,10 @@ func (f *factory) work(h *client.Held, seat int) {
 		defer late.Stop()
 	}
 	task := &Task{Held: h, FactoryID: f.FactoryID, Seat: seat}
-	outcome, err := f.handle(ctx, task)
+	outcome, err := Outcome{Released: true}, error(nil)
+	if f.stop.draining.Err() == nil { // else it was granted in the moment in which the factory was told to stop
+		outcome, err = f.handle(ctx, task)
+	}
 	cause := context.Cause(ctx)
 	switch {
 	case err == nil && !gone(cause): // finished, whatever stops the factory since

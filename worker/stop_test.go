@@ -198,9 +198,19 @@ func TestDrainWaits(t *testing.T) {
 	gate, open := fifo(t)
 	c := s.config(`echo '{"comment":"up"}' > $FLEET_STATUS_FILE; cat ` + gate)
 	c.Once, c.Seats = false, 2
+	claims := make(chan struct{}, 10)
+	s.at(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/fleet/claim") {
+			claims <- struct{}{}
+		}
+		return false
+	})
 	r := s.start(c)
 	s.up(id)
+	<-claims // the one that was granted the job
+	<-claims // for the other seat: it waits
 	r.signals <- syscall.SIGTERM
+	<-claims // it was broken off, and is asked after
 	waiting := s.submit().ID
 	open()
 	r.ok()

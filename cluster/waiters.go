@@ -209,9 +209,9 @@ type waiters struct {
 
 	mu       sync.Mutex // guards what follows, and is taken before the state's lock
 	arrivals uint64
-	lines    map[string]*line // by product
-	repeats  map[callKey][]*waiter
-	news     map[string]bool // products to look at: true if each waiter is to be judged anew, not only who is first
+	lines    map[string]*line      // by product
+	repeats  map[callKey][]*waiter // who waits under a key: mostly one
+	news     map[string]bool       // products to look at: true if each waiter is to be judged anew, not only who is first
 	changed  chan struct{}
 }
 

@@ -181,11 +181,7 @@ func (s *fileSnapshots) meta(id string) (storedMeta, error) {
 
 // Open opens a snapshot once its whole content was read and found intact.
 func (s *fileSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, err := s.meta(id)
-	if err != nil {
-		return nil, nil, fmt.Errorf("snapshot %s: %w", id, err)
-	}
-	f, err := s.fs.Open(filepath.Join(s.dir, id, snapshotStateFile))
+	meta, f, err := s.open(id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -205,15 +201,20 @@ func (s *fileSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 
 // openUnread opens a snapshot whose content somebody has just found intact.
 func (s *fileSnapshots) openUnread(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, err := s.meta(id)
-	if err != nil {
-		return nil, nil, fmt.Errorf("snapshot %s: %w", id, err)
-	}
-	f, err := s.fs.Open(filepath.Join(s.dir, id, snapshotStateFile))
+	meta, f, err := s.open(id)
 	if err != nil {
 		return nil, nil, err
 	}
 	return &meta.SnapshotMeta, bufferedReader{bufio.NewReaderSize(f, 64<<10), f}, nil
+}
+
+// open opens the content of a snapshot as it is.
+func (s *fileSnapshots) open(id string) (meta storedMeta, content io.ReadCloser, err error) {
+	if meta, err = s.meta(id); err != nil {
+		return meta, nil, fmt.Errorf("snapshot %s: %w", id, err)
+	}
+	content, err = s.fs.Open(filepath.Join(s.dir, id, snapshotStateFile))
+	return meta, content, err
 }
 
 // bufferedReader reads a file in large pieces.

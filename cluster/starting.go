@@ -1,7 +1,7 @@
 package cluster
 
-// This file spares a node that starts what it has just done: raft reads the newest snapshot twice and all of the log behind it, in search
-// of configurations, when the check of the stores has read both.
+// This file spares a node that starts what it has just done. When raft starts, the check of the stores has read the newest snapshot and all
+// of the log behind it: the one is not checked once more before it is restored, the other not read once more in search of configurations.
 
 import (
 	"io"

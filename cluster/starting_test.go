@@ -3,6 +3,8 @@ package cluster
 // This file tests how often a node that starts reads what it starts from.
 
 import (
+	"io"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -69,4 +71,49 @@ func TestStartReadsTheLogTwice(t *testing.T) {
 			t.Errorf("servers of its configuration: got %d, want 1", got)
 		}
 	})
+}
+
+// countedFiles counts how often a snapshot's content is opened.
+type countedFiles struct {
+	files
+	opened *int
+}
+
+func (c countedFiles) Open(path string) (io.ReadCloser, error) {
+	if filepath.Base(path) == snapshotStateFile {
+		*c.opened++
+	}
+	return c.files.Open(path)
+}
+
+// A node that starts does not check its snapshot once more before it restores it. One that runs does, before it sends it to another.
+func TestStartReadsTheSnapshotOnce(t *testing.T) {
+	s := mustOpen(t, storages[0].config(t.TempDir()))
+	defer mustClose(t, s)
+	mustStore(t, s, entries(1, 100, 1))
+	writeSnapshot(t, s, 60, "state")
+	usable := s.Snapshots.(*usableSnapshots)
+	stored := usable.SnapshotStore.(*fileSnapshots)
+	opened := 0
+	stored.fs = countedFiles{stored.fs, &opened}
+	list, err := s.Snapshots.List() // checks it
+	if err != nil || len(list) != 1 {
+		t.Fatalf("got %d snapshots, %v", len(list), err)
+	}
+	snapshots := startingSnapshots{usable, &starting{}}
+	for _, want := range []int{1, 2} { // at the start; later
+		opened = 0
+		_, content, err := snapshots.Open(list[0].ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(content)
+		if closeErr := content.Close(); err != nil || closeErr != nil || string(got) != "state" {
+			t.Errorf("got %q, %v, %v", got, err, closeErr)
+		}
+		if opened != want {
+			t.Errorf("its content was opened %d times, want %d", opened, want)
+		}
+		snapshots.over.Store(true)
+	}
 }

@@ -4,8 +4,11 @@ package worker
 // own stop.
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +19,7 @@ import (
 	"time"
 
 	"github.com/lysnrai/fleet"
+	"github.com/lysnrai/fleet/rpc/client"
 )
 
 // stubborn is a parent that ends on TERM, and its child that ignores TERM and holds the output.
@@ -219,6 +223,48 @@ func TestDrainWaits(t *testing.T) {
 	}
 	if got := s.job(waiting).Stage; got != fleet.Queued {
 		t.Errorf("got %s for a job that came later, want queued: no new claims", got)
+	}
+}
+
+// stopper stops a factory in the moment in which the answer to its claim is there.
+type stopper struct{ signals chan os.Signal }
+
+func (s stopper) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || r.URL.Path != "/fleet/claim" {
+		return answer, err
+	}
+	body, err := io.ReadAll(answer.Body)
+	answer.Body = io.NopCloser(bytes.NewReader(body))
+	s.signals <- syscall.SIGTERM
+	<-r.Context().Done() // it stops
+	return answer, err
+}
+
+// What is granted in the moment in which a factory is told to stop is given back, not begun.
+func TestGrantAtTheStopIsGivenBack(t *testing.T) {
+	s := newShop(t)
+	id := s.submit().ID
+	ran := filepath.Join(t.TempDir(), "ran")
+	c := s.config(`touch ` + ran)
+	c.Once = false
+	signals := make(chan os.Signal)
+	c.Signals = signals
+	var err error
+	c.Client, err = client.New(client.Config{
+		Addresses: []string{s.url}, Token: rootToken, Product: s.client.Product(), HTTPClient: &http.Client{Transport: stopper{signals}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), c); err != nil {
+		t.Fatalf("Run: got %v, want no error", err)
+	}
+	if job := s.job(id); job.Stage != fleet.Queued || job.Attempt != 1 {
+		t.Errorf("got %s after %d attempts, want queued after 1", job.Stage, job.Attempt)
+	}
+	if _, err := os.Stat(ran); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the command ran: %v", err)
 	}
 }
 

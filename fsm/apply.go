@@ -48,7 +48,8 @@ func (st *state) apply(index uint64, e *Entry) ([]Answer, News) {
 
 // answer judges one proposal and, unless it is refused or was answered before, applies its command.
 func (tx *tx) answer(p *Proposal) Answer {
-	st, command, key := tx.st, p.Command, p.memoryKey()
+	st, command := tx.st, p.Command
+	key := p.appendKey(make([]byte, 0, keyRoom))
 	if err := st.permit(p.Caller, command); err != nil {
 		return refusal(err)
 	}

@@ -3,10 +3,7 @@ package fsm
 // This file remembers what keyed calls were answered, so that a repeat gets the same answer and has no second effect.
 
 import (
-	"crypto/sha256"
 	"strings"
-
-	"github.com/tidwall/btree"
 
 	"github.com/lysnrai/fleet"
 )
@@ -17,166 +14,22 @@ const (
 	maxForgotten    = 1000
 )
 
+// appendKey appends what names the proposal's key among those of all callers, and nothing if it has none.
+func (p *Proposal) appendKey(b []byte) []byte {
+	if p.Key == "" {
+		return b
+	}
+	return appendText(appendText(b, p.Caller.Actor), p.Key)
+}
+
+// keyRoom is enough for most callers and keys.
+const keyRoom = 96
+
 // The bounds of what a product remembers; a caller may fill a quarter of it. They are variables for tests.
 var (
 	maxMemoryDocuments int64 = 1_000_000
 	maxMemoryBytes     int64 = 256 << 20 // encoded, without bodies
 )
-
-// memory is what a product remembers.
-type memory struct {
-	next     uint64                      // number of the next answer
-	answers  summed[string, *remembered] // by memoryKey
-	order    btree.Map[uint64, string]   // number → memoryKey, oldest first (derived)
-	byCaller *btree.BTreeG[edge]         // caller → number → memoryKey (derived)
-	shares   btree.Map[string, share]    // by caller (derived)
-	total    share                       // (derived)
-	bodies   summed[string, *body]       // free-form texts by their SHA-256
-	swept    struct {
-		index uint64
-		count int
-	} // of the entry with this index; means nothing to another
-}
-
-// remembered is one answer. It is kept encoded: it takes no part in garbage collection, and its size is known.
-type remembered struct {
-	n       uint64
-	at      fleet.Time
-	caller  string
-	key     string
-	request string
-	answer  string // the result with texts replaced by references to bodies
-	size    share
-	bodies  []string // that the answer refers to, as often as it does
-}
-
-// bytes is what it takes of the room, but for its bodies.
-func (r *remembered) bytes() int64 {
-	return int64(len(r.answer) + len(r.caller) + len(r.key) + len(r.request))
-}
-
-// share is what somebody takes of the memory's room.
-type share struct{ documents, bytes int64 }
-
-func (s share) plus(o share, sign int64) share {
-	return share{s.documents + sign*o.documents, s.bytes + sign*o.bytes}
-}
-
-// over reports whether a share passes a part of the bounds.
-func (s share) over(part int64) bool {
-	return s.documents > maxMemoryDocuments/part || s.bytes > maxMemoryBytes/part
-}
-
-// body is a text that remembered answers contain, kept once.
-type body struct {
-	text  string
-	users int64 // (derived)
-}
-
-func newMemory() *memory { return &memory{next: 1, byCaller: tree(lessEdge)} }
-
-func (m *memory) fork() *memory {
-	f := *m
-	f.answers, f.order, f.shares, f.bodies = *m.answers.Copy(), *m.order.Copy(), *m.shares.Copy(), *m.bodies.Copy()
-	f.byCaller = m.byCaller.Copy()
-	return &f
-}
-
-// memoryKey names a caller's key. Neither has a control character.
-func memoryKey(caller, key string) string { return caller + "\n" + key }
-
-// memoryKey names the proposal's key, and is empty if it has none.
-func (p *Proposal) memoryKey() string {
-	if p.Key == "" {
-		return ""
-	}
-	return memoryKey(p.Caller.Actor, p.Key)
-}
-
-// find is the answer under a memoryKey, unless it is too old.
-func (m *memory) find(key string, now fleet.Time) (*remembered, bool) {
-	r, ok := m.answers.Get(key)
-	return r, ok && r.at.Add(rememberSeconds) >= now
-}
-
-// add remembers an answer under a key that has none, and makes room at the cost of the same caller.
-func (m *memory) add(key string, r *remembered) {
-	m.index(key, r)
-	for m.full(r.caller) {
-		oldest, ok := m.oldest(r.caller)
-		if !ok || oldest.at.Add(keepSeconds) > r.at {
-			return
-		}
-		m.drop(oldest)
-	}
-}
-
-// index puts an answer in every table; its bodies are there.
-func (m *memory) index(key string, r *remembered) {
-	m.answers.Set(key, r)
-	m.order.Set(r.n, key)
-	m.byCaller.Set(edge{r.caller, r.n, key})
-	s, _ := m.shares.Get(r.caller)
-	m.shares.Set(r.caller, s.plus(r.size, 1))
-	m.total = m.total.plus(r.size, 1)
-	for _, hash := range r.bodies {
-		b, _ := m.bodies.Get(hash)
-		m.bodies.Map.Set(hash, &body{b.text, b.users + 1}) // the text, which is summed, stays
-	}
-}
-
-func (m *memory) drop(r *remembered) {
-	key := memoryKey(r.caller, r.key)
-	m.answers.Delete(key)
-	m.order.Delete(r.n)
-	m.byCaller.Delete(edge{r.caller, r.n, key})
-	s, _ := m.shares.Get(r.caller)
-	if s = s.plus(r.size, -1); s == (share{}) {
-		m.shares.Delete(r.caller)
-	} else {
-		m.shares.Set(r.caller, s)
-	}
-	m.total = m.total.plus(r.size, -1)
-	for _, hash := range r.bodies {
-		b, _ := m.bodies.Get(hash)
-		if b.users == 1 {
-			m.bodies.Delete(hash)
-		} else {
-			m.bodies.Map.Set(hash, &body{b.text, b.users - 1})
-		}
-	}
-}
-
-// full reports whether the product, or the caller's quarter of it, is over its bounds.
-func (m *memory) full(caller string) bool {
-	s, _ := m.shares.Get(caller)
-	return m.total.over(1) || s.over(4)
-}
-
-func (m *memory) oldest(caller string) (r *remembered, ok bool) {
-	m.byCaller.Ascend(edge{from: caller}, func(e edge) bool {
-		if e.from == caller {
-			r, ok = m.answers.Get(e.to)
-		}
-		return false
-	})
-	return r, ok
-}
-
-// sweep takes out what is too old, so much of it in one entry.
-func (m *memory) sweep(index uint64, now fleet.Time) {
-	if m.swept.index != index {
-		m.swept.index, m.swept.count = index, 0
-	}
-	for ; m.swept.count < maxForgotten; m.swept.count++ {
-		_, key, ok := m.order.Min()
-		r, _ := m.answers.Get(key)
-		if !ok || r.at.Add(rememberSeconds) >= now {
-			return
-		}
-		m.drop(r)
-	}
-}
 
 // refuse is the refusal of a submit that there is no room to remember, nil if there is.
 func (m *memory) refuse(p *Proposal, now fleet.Time) *fleet.Error {
@@ -201,17 +54,17 @@ func (m *memory) refuse(p *Proposal, now fleet.Time) *fleet.Error {
 }
 
 // remembered finds what a proposal was answered before, or refuses its key.
-func (st *state) remembered(p *Proposal, key string) (Answer, bool) {
-	if key == "" {
+func (st *state) remembered(p *Proposal, key []byte) (Answer, bool) {
+	if len(key) == 0 {
 		return Answer{}, false
 	}
 	product, ok := st.products.Get(p.Command.product())
 	if !ok {
 		return Answer{}, false
 	}
-	r, ok := product.memory.find(key, st.now)
+	r, ok := product.memory.find(key)
 	switch {
-	case !ok:
+	case !ok || r.faded(st.now):
 		if err := product.memory.refuse(p, st.now); err != nil {
 			return Answer{Err: err}, true
 		}
@@ -224,33 +77,69 @@ func (st *state) remembered(p *Proposal, key string) (Answer, bool) {
 	if d.err != nil {
 		return refusal(d.err), true
 	}
-	fat, _ := exchange(result, product.memory.resolve)
+	fat, _ := exchange(result, exchanger{text: product.memory.resolve})
 	return Answer{Result: fat, Replayed: true}, true
 }
 
 // remember keeps an answer under its proposal's key, and forgets what is too old.
-func (tx *tx) remember(p *Proposal, key string, a Answer) {
-	if key != "" && memorable(p.Command, a.Result) {
+func (tx *tx) remember(p *Proposal, key []byte, a Answer) {
+	if len(key) > 0 && memorable(p.Command, a.Result) {
 		tx.found()
 		m := tx.p.memory
-		if old, ok := m.answers.Get(key); ok { // first: the texts of both may be the same
-			m.drop(old)
+		if old, ok := m.find(key); ok { // first: the texts of both may be the same
+			m.drop(&old)
 		}
-		r := &remembered{n: m.next, at: tx.st.now, caller: p.Caller.Actor, key: p.Key, request: p.Request}
-		thin, documents := exchange(a.Result, func(text string) string { return m.intern(r, text) })
-		d := digesters.Get().(*digester)
-		defer digesters.Put(d)
-		b, err := appendResult(d.b[:0], thin)
-		d.b = b[:0]
-		if err == nil {
-			r.answer = string(b) // just as long as it is: there may be a million
-			m.next++
-			r.size = share{documents, r.bytes()}
-			m.add(key, r)
-		}
+		m.add(p, a.Result, tx.st.now)
 	}
 	tx.p.memory.sweep(tx.st.index, tx.st.now)
 }
+
+// add remembers the answer to a proposal whose key has none, and makes room at the cost of the same caller.
+func (m *memory) add(p *Proposal, answer Result, now fleet.Time) {
+	d := digesters.Get().(*digester)
+	defer digesters.Put(d)
+	r := remembered{n: m.next, at: now, caller: p.Caller.Actor, key: p.Key, request: p.Request}
+	d.bodies = d.bodies[:0]
+	thin, documents := exchange(answer, exchanger{text: func(text string) string { return m.intern(d, text) }, job: &d.job, run: &d.run})
+	b, err := appendResult(d.b[:0], thin)
+	d.b = b[:0]
+	if err != nil { // a document that has no bytes can't be snapshotted either
+		return
+	}
+	n := len(b)
+	b = appendRemembered(b, &r, b[:n], documents, d.bodies)
+	d.b = b[:0]
+	m.next++
+	m.keep(memo(b[n:])) // just as long as it is: there may be a million
+	for m.full(r.caller) {
+		oldest, ok := m.oldest(r.caller)
+		if !ok || oldest.at.Add(keepSeconds) > now {
+			return
+		}
+		m.drop(&oldest)
+	}
+}
+
+// sweep takes out what is too old, so much of it in one entry.
+func (m *memory) sweep(index uint64, now fleet.Time) {
+	if m.swept.index != index {
+		m.swept.index, m.swept.count = index, 0
+	}
+	for ; m.swept.count < maxForgotten; m.swept.count++ {
+		_, k, ok := m.answers.Min()
+		if !ok {
+			return
+		}
+		r := k.open()
+		if !r.faded(now) {
+			return
+		}
+		m.drop(&r)
+	}
+}
+
+// faded reports whether an answer is too old to be given.
+func (r *remembered) faded(now fleet.Time) bool { return r.at.Add(rememberSeconds) < now }
 
 // memorable reports whether a repeat of the command could do harm, and came to something.
 func memorable(c Command, r Result) bool {
@@ -275,25 +164,13 @@ const (
 )
 
 // intern puts a text among the bodies and gives what stands for it.
-func (m *memory) intern(r *remembered, text string) string {
+func (m *memory) intern(d *digester, text string) string {
 	if len(text) <= shortBodies && !strings.HasPrefix(text, reference) {
 		return text
 	}
-	hash := bodyHash(text)
-	if _, ok := m.bodies.Get(hash); !ok {
-		m.bodies.Set(hash, &body{text: text})
-	}
-	r.bodies = append(r.bodies, hash)
-	return reference + hash
-}
-
-func bodyHash(text string) string {
-	d := digesters.Get().(*digester)
-	defer digesters.Put(d)
-	b := append(d.b[:0], text...)
-	d.b = b[:0]
-	sum := sha256.Sum256(b)
-	return string(sum[:])
+	name := m.body(text)
+	d.bodies = append(d.bodies, name[len(reference):])
+	return name
 }
 
 // resolve is the text that intern put away.
@@ -303,5 +180,5 @@ func (m *memory) resolve(text string) string {
 		return text
 	}
 	b, _ := m.bodies.Get(hash)
-	return b.text
+	return string(b)
 }

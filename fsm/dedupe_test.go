@@ -118,8 +118,8 @@ func TestMemoryFadesAfterTenMinutes(t *testing.T) {
 			t.Errorf("got %d answers left, want %d", n, want)
 		}
 	}
-	if m := c.memory(); m.bodies.Len() != 0 || m.total.documents != 3 {
-		t.Errorf("got %d bodies and %d documents, want 0 and 3", m.bodies.Len(), m.total.documents)
+	if m := c.memory(); m.bodies.Len() != 0 || m.directory().total.documents != 3 {
+		t.Errorf("got %d bodies and %d documents, want 0 and 3", m.bodies.Len(), m.directory().total.documents)
 	}
 }
 
@@ -180,7 +180,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if a := c.submit("k11", "j14", "b"); a.Err != nil {
 		t.Errorf("a minute later: got %v, want a job", a.Err)
 	}
-	if s, _ := c.memory().shares.Get(ActorRoot); s.documents > 10 {
+	if s := c.memory().directory().lines[ActorRoot].share; s.documents > 10 {
 		t.Errorf("got %d documents of one caller, want at most 10", s.documents)
 	}
 	if a := c.submit("k0", "j15", "b"); a.Replayed {
@@ -214,6 +214,63 @@ func TestTextsThatLookLikeReferences(t *testing.T) {
 		got := c.submit(fmt.Sprint("k", i), "other", body)
 		if !got.Replayed || !reflect.DeepEqual(got.Result, want.Result) {
 			t.Errorf("body %q: got %+v, want %+v", body, got.Result, want.Result)
+		}
+	}
+}
+
+// A state that was forked goes on twice: each side has the answers of before and its own, and neither those of the other.
+func TestAnswersOfAFork(t *testing.T) {
+	long := strings.Repeat("long ", 50)
+	a := newCaller(t)
+	for i := range 3 {
+		a.submit(fmt.Sprint("k", i), fmt.Sprint("j", i), long)
+	}
+	b := *a
+	b.m = &Machine{st: a.m.st.fork()}
+	a.now = a.now.Add(rememberSeconds + 1) // what is done at a takes out the answers of before
+	if r := a.submit("a", "ja", long); r.Err != nil || r.Replayed {
+		t.Fatalf("at one side: got %+v, want a new job", r)
+	}
+	if n := a.memory().answers.Len(); n != 1 {
+		t.Errorf("one side has %d answers, want its own alone", n)
+	}
+	for _, key := range []string{"k0", "k1", "k2"} { // nothing was written here since the fork
+		if r := b.submit(key, "other", long); !r.Replayed || r.Result.(*fleet.SubmitResult).Job.BodyMd != long {
+			t.Errorf("%s at the other side: got %+v, want a replay", key, r)
+		}
+	}
+	if r := b.submit("a", "jb", long); r.Err != nil || r.Replayed {
+		t.Errorf("the first side's key at the other: got %+v, want a new job", r)
+	}
+	if r := b.submit("k1", "other", long); !r.Replayed {
+		t.Errorf("k1 once the other side has written: got %+v, want a replay", r)
+	}
+	for _, c := range []*caller{a, &b} {
+		if again := restored(t, snapshotOf(t, c.m)); again.Hash() != c.m.Hash() {
+			t.Error("a replica that was restored from one side differs from it")
+		}
+	}
+}
+
+// A snapshot in which two answers have one key, or an answer has a number that is yet to be given, is none.
+func TestAnswersThatDoNotFit(t *testing.T) {
+	for what, spoil := range map[string]func(m *memory, n uint64, k memo){
+		"twice": func(m *memory, n uint64, k memo) {
+			m.next++
+			again := k.open()
+			m.answers.Set(n+1, memo(appendRemembered(nil, &remembered{n: n + 1, at: again.at, caller: again.caller, key: again.key}, nil, 1, nil)))
+		},
+		"too early": func(m *memory, n uint64, _ memo) { m.next = n },
+		"no text":   func(m *memory, _ uint64, _ memo) { m.bodies.Clear() },
+		"cut":       func(m *memory, n uint64, k memo) { m.answers.Set(n, k[:len(k)-1]) },
+	} {
+		c := newCaller(t)
+		c.submit("k", "j", strings.Repeat("b", 100))
+		m := c.memory()
+		n, k, _ := m.answers.Min()
+		spoil(m, n, k)
+		if err := New().Restore(strings.NewReader(string(snapshotOf(t, c.m)))); !errors.Is(err, fleet.InvalidSnapshot) {
+			t.Errorf("%s: got %v, want %v", what, err, fleet.InvalidSnapshot)
 		}
 	}
 }

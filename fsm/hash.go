@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"maps"
+	"slices"
 
 	"github.com/tidwall/btree"
 
@@ -107,9 +109,24 @@ func (h *hasher) product(p *product) {
 }
 
 func (h *hasher) memory(m *memory) {
-	scan(h, &m.order, func(key string) { h.texts(key) })
-	h.edges(m.byCaller)
-	scan(h, &m.shares, func(s share) { h.numbers(s.documents, s.bytes) })
-	h.numbers(m.total.documents, m.total.bytes)
-	scan(h, &m.bodies.Map, func(b *body) { h.numbers(b.users) })
+	dir := m.directory()
+	h.numbers(dir.total.documents, dir.total.bytes, int64(len(dir.byKey)), int64(len(dir.lines)), int64(len(dir.texts)))
+	for _, named := range slices.Sorted(maps.Keys(dir.byKey)) {
+		h.texts(named)
+		h.numbers(int64(dir.byKey[named]))
+	}
+	for _, caller := range slices.Sorted(maps.Keys(dir.lines)) {
+		l := dir.lines[caller]
+		h.texts(caller)
+		h.numbers(l.share.documents, l.share.bytes)
+		for _, n := range l.numbers {
+			if _, there := m.answers.Get(n); there {
+				h.numbers(int64(n))
+			}
+		}
+	}
+	for _, hash := range slices.Sorted(maps.Keys(dir.texts)) {
+		h.texts(hash, dir.texts[hash].name)
+		h.numbers(int64(dir.texts[hash].users))
+	}
 }

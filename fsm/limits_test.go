@@ -236,7 +236,7 @@ func TestMemoryOfAProductIsBounded(t *testing.T) {
 					t.Fatalf("%d answers are remembered, want at most %d", n, most)
 				}
 			}
-			if _, ok := c.memory().shares.Get(actor); !ok {
+			if c.memory().directory().lines[actor] == nil {
 				if i < 4 {
 					t.Errorf("caller %d was refused before the product was full", i)
 				}

@@ -221,7 +221,7 @@ func (v View) Claimable(c Caller, product, factoryID string, skip func(jobID str
 // Remembered finds the answer that is remembered under a proposal's Idempotency-Key: found with the answer, or refused with
 // idempotency_key_reused (also an Answer), or not found. A proposal without a key is never found.
 func (v View) Remembered(p *Proposal) (Answer, bool) {
-	a, ok := v.st.remembered(p, p.memoryKey())
+	a, ok := v.st.remembered(p, p.appendKey(make([]byte, 0, keyRoom)))
 	a.Index = v.st.index
 	return a, ok
 }

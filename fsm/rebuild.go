@@ -76,7 +76,8 @@ func (p *product) rebuild() error {
 	if err != nil {
 		return err
 	}
-	return p.memory.rebuild()
+	p.memory.dir, err = p.memory.direct()
+	return err
 }
 
 func (p *product) rebuildJob(id string, r *record) error {
@@ -117,19 +118,4 @@ func (p *product) rebuildJob(id string, r *record) error {
 		p.feed.Set(e.Index, e)
 	}
 	return nil
-}
-
-func (m *memory) rebuild() error {
-	var err error
-	m.answers.Scan(func(_ string, r *remembered) bool {
-		for _, hash := range r.bodies {
-			if _, ok := m.bodies.Get(hash); !ok {
-				err = fmt.Errorf("the answer to key %q of %s lacks a text", r.key, r.caller)
-				return false
-			}
-		}
-		m.index(memoryKey(r.caller, r.key), r)
-		return true
-	})
-	return err
 }

@@ -56,14 +56,8 @@ func (rw *recordWriter) product(p *product) {
 		return rw.err == nil
 	})
 	p.jobs.Scan(func(_ string, r *record) bool { rw.job(r); return rw.err == nil })
-	p.memory.bodies.Scan(func(_ string, body *body) bool {
-		rw.record(recordBody, func(b []byte) ([]byte, error) { return append(b, body.text...), nil })
-		return rw.err == nil
-	})
-	p.memory.answers.Scan(func(_ string, r *remembered) bool {
-		put(rw, recordRemembered, r, appendRemembered)
-		return rw.err == nil
-	})
+	p.memory.bodies.Scan(func(_ string, text body) bool { put(rw, recordBody, text, appendBytes); return rw.err == nil })
+	p.memory.answers.Scan(func(_ uint64, k memo) bool { put(rw, recordRemembered, k, appendBytes); return rw.err == nil })
 }
 
 // appendProduct appends what a product is beside its tables.
@@ -83,11 +77,8 @@ func appendEndings(b []byte, minute int64, n *endings) []byte {
 	return binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(b, minute), n.shipped), n.failed)
 }
 
-func appendRemembered(b []byte, r *remembered) ([]byte, error) {
-	b = appendTime(binary.AppendUvarint(b, r.n), r.at)
-	b = appendTexts(b, []string{r.caller, r.key, r.request, r.answer})
-	return appendTexts(binary.AppendVarint(b, r.size.documents), r.bodies), nil
-}
+// appendBytes appends what is kept as it is in a record.
+func appendBytes[T ~string](b []byte, text T) ([]byte, error) { return append(b, text...), nil }
 
 func (rw *recordWriter) job(r *record) {
 	rw.record(recordJob, func(b []byte) ([]byte, error) {
@@ -224,18 +215,16 @@ func (l *loader) loadProduct(kind recordKind, d *reader) {
 		p.endings.Set(minute, &endings{d.varint(), d.varint()})
 	case recordBody:
 		text := string(d.take(uint64(len(d.b))))
-		p.memory.bodies.Set(bodyHash(text), &body{text: text})
+		hash := bodyHash(text)
+		p.memory.bodies.Set(string(hash[:]), body(text))
 	case recordRemembered:
-		r := &remembered{n: d.uvarint(), at: d.time()}
-		f := d.texts()
-		if len(f) != 4 {
+		k := memo(d.take(uint64(len(d.b))))
+		r, ok := k.parse()
+		if !ok {
 			d.fail(ErrCorrupt)
 			return
 		}
-		r.caller, r.key, r.request, r.answer = f[0], f[1], f[2], f[3]
-		r.size = share{d.varint(), r.bytes()}
-		r.bodies = d.texts()
-		p.memory.answers.Set(memoryKey(r.caller, r.key), r)
+		p.memory.answers.Set(r.n, k)
 	default:
 		l.loadJob(kind, d)
 	}

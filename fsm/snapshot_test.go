@@ -185,7 +185,7 @@ func TestHashSeesIndexes(t *testing.T) {
 		"dependents": func(p *product) { p.dependents.Set(edge{"x", 1, "y"}) },
 		"held":       func(p *product) { p.held.Set(edge{"x", 1, "y"}) },
 		"feed":       func(p *product) { p.feed.Delete(1) },
-		"memory":     func(p *product) { p.memory.order.Set(99, "x") },
+		"memory":     func(p *product) { p.memory.dir.byKey["x"] = 99 },
 	} {
 		m := furnished(t)
 		before, p := m.Hash(), m.st.writable("p")

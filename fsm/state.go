@@ -61,7 +61,7 @@ type product struct {
 	factories  btree.Map[string, *factory]                  // by factory id
 	profiles   btree.Map[string, []*fleet.Profile]          // by name, versions 1, 2, …
 	endings    summed[int64, *endings]                      // by minute of FSM time, the last two hours
-	memory     *memory                                      // remembered outcomes of keyed calls (dedupe.go)
+	memory     *memory                                      // remembered outcomes of keyed calls (memory.go)
 
 	sum   uint64 // of the hashes of jobs, factories and profiles (derived; sum.go)
 	entry uint64 // the latest that touched it, see tx; not part of a snapshot

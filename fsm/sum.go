@@ -47,9 +47,10 @@ const (
 
 // digester has the room to encode what is hashed, or kept encoded.
 type digester struct {
-	b   []byte
-	job fleet.Job
-	run fleet.Run
+	b      []byte
+	job    fleet.Job
+	run    fleet.Run
+	bodies []string // hashes of what was taken out of it
 }
 
 var digesters = sync.Pool{New: func() any { return &digester{b: make([]byte, 0, 2048)} }}
@@ -297,7 +298,7 @@ func (st *state) digest() uint64 {
 }
 
 // summed is a table whose values are replaced whole. It keeps the sum of their hashes.
-type summed[K string | int64, V interface{ sum(K) uint64 }] struct {
+type summed[K string | int64 | uint64, V interface{ sum(K) uint64 }] struct {
 	btree.Map[K, V]
 	sum uint64
 }
@@ -344,9 +345,9 @@ func (revocation) sum(id string) uint64 { return sumOf(recordRevoked, id, append
 func (n *endings) sum(minute int64) uint64 {
 	return sumOf(recordEndings, n, func(b []byte, n *endings) ([]byte, error) { return appendEndings(b, minute, n), nil })
 }
-func (r *remembered) sum(string) uint64 { return sumOf(recordRemembered, r, appendRemembered) }
-func (b *body) sum(hash string) uint64 {
-	return sumWith(b, func(d *digester, b *body) uint64 { return d.text(textsOfMemory, 0, hash, b.text) })
+func (k memo) sum(uint64) uint64 { return sumOf(recordRemembered, k, appendBytes) }
+func (b body) sum(hash string) uint64 {
+	return sumWith(b, func(d *digester, b body) uint64 { return d.text(textsOfMemory, 0, hash, string(b)) })
 }
 
 // schedule is a table of deadlines, with the sum of their hashes.

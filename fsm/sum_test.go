@@ -140,13 +140,14 @@ func TestVerifyFindsWhatRotted(t *testing.T) {
 		"lost event": func(_ *state, p *product) { r := must(p.jobs.Get("j1")); r.events = r.events[1:] },
 		"lost job":   func(_ *state, p *product) { p.jobs.Delete("j4") },
 		"text": func(_ *state, p *product) {
-			p.memory.bodies.Scan(func(_ string, b *body) bool { b.text += "x"; return false })
+			hash, text, _ := p.memory.bodies.Min()
+			p.memory.bodies.Map.Set(hash, text+"x")
 		},
 		"answer": func(_ *state, p *product) {
-			p.memory.answers.Scan(func(_ string, r *remembered) bool {
-				r.answer = r.answer[:9] + string([]byte{r.answer[9] ^ 1}) + r.answer[10:]
-				return false
-			})
+			n, k, _ := p.memory.answers.Min()
+			last := len(k.open().answer) - 1
+			at := strings.Index(string(k), k.open().answer) + last
+			p.memory.answers.Map.Set(n, k[:at]+memo([]byte{k[at] ^ 1})+k[at+1:])
 		},
 	} {
 		m := furnished(t)

@@ -42,3 +42,25 @@ func BenchmarkClaimSignatures(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkClaimAgain claims a job and gives it back, once it has gone through so many hands before.
+func BenchmarkClaimAgain(b *testing.B) {
+	for _, hands := range []int{0, 10_000} {
+		b.Run(fmt.Sprintf("runs=%d", hands), func(b *testing.B) {
+			r := newReplica(b)
+			r.heartbeat("f1", 1)
+			r.submit("a", nil)
+			again := func() {
+				c := r.claim()
+				must1[*fleet.Lease](r, &Release{ProductID: "p", JobID: "a", LeaseEpoch: c.Job.LeaseEpoch})
+			}
+			for range hands {
+				again()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				again()
+			}
+		})
+	}
+}

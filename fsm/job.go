@@ -63,16 +63,30 @@ func (tx *tx) editLease(r *record) *fleet.Lease {
 
 // editRun is the job's latest run for writing; there must be one.
 func (tx *tx) editRun(r *record) *fleet.Run {
-	last := len(r.runs) - 1
 	if r.fresh&freshRun == 0 {
-		c := *r.runs[last]
+		c := *r.latest
 		c.Version++
-		r.runs = slices.Clone(r.runs)
-		r.runs[last] = &c
+		r.latest = &c
 		r.fresh |= freshRun
 		tx.changed++
 	}
-	return r.runs[last]
+	return r.latest
+}
+
+// open adds a run. There may have been any number of them: none is copied.
+func (r *record) open(run *fleet.Run) {
+	if r.latest != nil {
+		r.earlier = append(r.earlier, r.latest)
+	}
+	r.latest = run
+}
+
+// runs lists them by attempt.
+func (r *record) runs() []*fleet.Run {
+	if r.latest == nil {
+		return nil
+	}
+	return append(slices.Clip(r.earlier), r.latest)
 }
 
 // held reports whether somebody works on the job.
@@ -88,7 +102,7 @@ func (r *record) run() *fleet.Run {
 	if !r.held() {
 		return nil
 	}
-	return r.runs[len(r.runs)-1]
+	return r.latest
 }
 
 // setStage moves a job to a stage and keeps every index of stages. Who else it concerns is told by settle.

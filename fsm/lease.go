@@ -31,7 +31,7 @@ func (tx *tx) grant(id, factoryID string, seconds int64) fleet.Claim {
 	if profile, ok := p.profile(j.Profile); ok {
 		run.ProfileSnapshot = profile.Snapshot
 	}
-	r.runs = append(r.runs, run)
+	r.open(run)
 	tx.changed++
 	p.held.Set(edge{factoryID, r.seq, id})
 	tx.setDue(r, dueLease, st.leaseEnd(l))

@@ -202,14 +202,14 @@ func check(t *rapid.T, m *Machine, epochs map[string]uint64) {
 			if !j.Stage.Active() {
 				t.Fatalf("%s is %s and held by %s", id, j.Stage, l.HolderFactoryID)
 			}
-			if open := r.runs[len(r.runs)-1]; open.Outcome != "" {
+			if r.latest.Outcome != "" {
 				t.Fatalf("%s is held but its run has ended", id)
 			}
-		} else if n := len(r.runs); n > 0 && r.runs[n-1].Outcome == "" {
+		} else if r.latest != nil && r.latest.Outcome == "" {
 			t.Fatalf("%s is not held but its run is open", id)
 		}
-		if int64(len(r.runs)) != j.Attempt {
-			t.Fatalf("%s: %d runs, attempt %d", id, len(r.runs), j.Attempt)
+		if n := len(r.runs()); int64(n) != j.Attempt {
+			t.Fatalf("%s: %d runs, attempt %d", id, n, j.Attempt)
 		}
 		claimable := j.Stage == fleet.Queued && j.Kind == fleet.Leaf && r.waiting == nil
 		if claimable != inLine[id] {
@@ -387,7 +387,7 @@ func checkVersions(t *rapid.T, m *Machine, seen map[string]versioned, answers []
 		j.Version, l.Version = 0, 0
 		saw("job "+id, jv, j)
 		saw("lease "+id, lv, l)
-		for _, run := range r.runs {
+		for _, run := range r.runs() {
 			c := *run
 			c.Version = 0
 			saw("run "+c.ID, run.Version, c)

@@ -99,7 +99,7 @@ func (v View) Runs(product, jobID string) ([]*fleet.Run, bool) {
 	if !ok {
 		return nil, false
 	}
-	return slices.Clip(r.runs), true
+	return r.runs(), true
 }
 
 // Events lists a job's events with seq > after, at most limit; false if there is no such job.

@@ -185,7 +185,7 @@ func (p *product) raise(by, txn uint64) {
 		r.lease.LeaseEpoch = r.job.LeaseEpoch
 		r.job.Version += by
 		r.lease.Version += by
-		for _, run := range r.runs {
+		for _, run := range r.runs() {
 			run.Version += by
 		}
 		r.txn, r.fresh = txn, freshJob|freshLease|freshRun

@@ -147,7 +147,7 @@ func TestRestoreFencesBothGenerations(t *testing.T) {
 	if l := rec.lease; l.Status != fleet.LeaseExpired || l.LeaseEpoch != 1_000_001 || l.Version != want.lease.Version+1_000_000 || l.HolderFactoryID != "" {
 		t.Errorf("lease after the restore: got %+v", l)
 	}
-	if run := rec.runs[0]; run.Outcome != fleet.OutcomeLeaseExpired || run.EndedAt != lease || run.Version != want.runs[0].Version+1_000_000 {
+	if run := rec.runs()[0]; run.Outcome != fleet.OutcomeLeaseExpired || run.EndedAt != lease || run.Version != want.runs()[0].Version+1_000_000 {
 		t.Errorf("run after the restore: got %+v", run)
 	}
 	last := rec.events[len(rec.events)-1]

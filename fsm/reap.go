@@ -139,7 +139,7 @@ func (tx *tx) purge(id string) {
 		p.feed.Delete(e.Index)
 		p.purged = max(p.purged, e.Index)
 	}
-	tx.changed += int64(2 + len(r.runs) + len(r.events) + len(r.artifacts))
+	tx.changed += int64(2 + len(r.runs()) + len(r.events) + len(r.artifacts))
 }
 
 // purgeable reports whether nothing that exists still needs an ended job.

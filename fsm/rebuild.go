@@ -83,7 +83,7 @@ func (p *product) rebuild() error {
 func (p *product) rebuildJob(id string, r *record) error {
 	j := r.job
 	stage := j.Stage.Index()
-	if stage < 0 || r.lease.JobID != id || (j.Kind == fleet.Composite) != (r.group != nil) || r.held() && len(r.runs) == 0 {
+	if stage < 0 || r.lease.JobID != id || (j.Kind == fleet.Composite) != (r.group != nil) || r.held() && r.latest == nil {
 		return fmt.Errorf("job %s is inconsistent", id)
 	}
 	p.bySeq.Set(r.seq, id)

@@ -91,7 +91,7 @@ func (rw *recordWriter) job(r *record) {
 		}
 		return appendStanding(b, r), nil
 	})
-	for _, run := range r.runs {
+	for _, run := range r.runs() {
 		rw.document(recordRun, run)
 	}
 	for _, e := range r.events {
@@ -238,7 +238,7 @@ func (l *loader) loadJob(kind recordKind, d *reader) {
 	case recordRun:
 		run := &fleet.Run{}
 		d.document(run)
-		l.r.runs = append(l.r.runs, run)
+		l.r.open(run)
 	case recordEvent:
 		e := &fleet.Event{}
 		d.document(e)

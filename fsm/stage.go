@@ -104,7 +104,7 @@ func (tx *tx) note(r *record, q *fleet.Report, data object) {
 	if q.Result != "" {
 		tx.editJob(r).Result = q.Result
 	}
-	if len(r.runs) == 0 || q.Exit == nil && q.VerifyResult == "" && q.Insights == nil && (q.Result == "" || !r.held()) {
+	if r.latest == nil || q.Exit == nil && q.VerifyResult == "" && q.Insights == nil && (q.Result == "" || !r.held()) {
 		return
 	}
 	run := tx.editRun(r)
@@ -184,7 +184,7 @@ func operatorMay(r *record, q *fleet.Report) error {
 		return fleet.InvalidField("exit", "only the holder of a job reports it")
 	case q.Insights != nil:
 		return fleet.InvalidField("insights", "only the holder of a job reports them")
-	case q.VerifyResult != "" && len(r.runs) == 0:
+	case q.VerifyResult != "" && r.latest == nil:
 		return fleet.InvalidField("verifyResult", "job %s has no run", j.ID)
 	case q.Stage == "" || q.Stage == j.Stage:
 		return nil

@@ -73,14 +73,15 @@ type record struct {
 	fresh     uint8  // the documents that it copied too: freshJob, freshLease, freshRun
 	job       *fleet.Job
 	lease     *fleet.Lease
-	seq       uint64   // place in submission order
-	content   [32]byte // hash of what was submitted
-	deps      []string // job ids that job.Deps name, in their order, each once
-	unmet     int      // how many of them are not met
-	waiting   *waiting // not claimable before
-	key       sortKey  // its place in the queue, fixed when it was submitted
-	totals    totals   // of its runs since the last requeue
-	runs      []*fleet.Run
+	seq       uint64       // place in submission order
+	content   [32]byte     // hash of what was submitted
+	deps      []string     // job ids that job.Deps name, in their order, each once
+	unmet     int          // how many of them are not met
+	waiting   *waiting     // not claimable before
+	key       sortKey      // its place in the queue, fixed when it was submitted
+	totals    totals       // of its runs since the last requeue
+	earlier   []*fleet.Run // runs, which never change again
+	latest    *fleet.Run   // run; nil: there was none
 	events    []*fleet.Event
 	artifacts []*fleet.Artifact
 	remarks   int64  // comments and artifacts, which are bounded

@@ -149,8 +149,8 @@ func (d *digester) newJob(from, to *record) (sum uint64) {
 		sum += d.lease(to.lease) - d.lease(from.lease)
 	}
 	sum += d.standing(to) - d.standing(from)
-	for i := range max(len(from.runs), len(to.runs)) {
-		if a, b := nth(from.runs, i), nth(to.runs, i); a != b {
+	for i := min(len(from.earlier), len(to.earlier)); i <= max(len(from.earlier), len(to.earlier)); i++ { // those before are the same
+		if a, b := from.nth(i), to.nth(i); a != b {
 			was, old := d.runOf(a)
 			is, long := d.runOf(b)
 			sum += is - was + d.newTexts(textsOfRun, runID(a, b), old, long)
@@ -175,10 +175,13 @@ func runID(a, b *fleet.Run) string {
 	return b.ID
 }
 
-// nth is the document at this place of a list, nil behind its end.
-func nth[T any](list []*T, i int) *T {
-	if i < len(list) {
-		return list[i]
+// nth is the run at this place, nil behind the latest.
+func (r *record) nth(i int) *fleet.Run {
+	switch {
+	case i < len(r.earlier):
+		return r.earlier[i]
+	case i == len(r.earlier):
+		return r.latest
 	}
 	return nil
 }

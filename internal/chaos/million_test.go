@@ -131,8 +131,9 @@ func (l *large) together(n int, do func(c *client.Client, i int)) {
 
 func median(of []float64) float64 { return slices.Sorted(slices.Values(of))[len(of)/2] }
 
-// claims is how many a second there are, five times. Each job is given back at once, so that they stay as many. Right after a load a
-// snapshot is written and garbage collected: the first of them say what that costs.
+// claims is how many a second there are, five times. Each job is given back, so that they stay as many, and is in line again after a while, so
+// that the next claim is for another one. Right after a load a snapshot is written and garbage collected: the first of them say what
+// that costs.
 func (l *large) claims() []float64 {
 	const lasts = 8 * time.Second
 	var rates []float64
@@ -145,7 +146,7 @@ func (l *large) claims() []float64 {
 				l.t.Error(err)
 				return
 			}
-			lease := int64(fleet.MaxLeaseSeconds)
+			lease, later := int64(fleet.MaxLeaseSeconds), int64(10)
 			for time.Now().Before(end) {
 				claim, err := c.Claim(l.t.Context(), fleet.ClaimRequest{FactoryID: factory, LeaseSeconds: &lease})
 				if err != nil {
@@ -157,7 +158,7 @@ func (l *large) claims() []float64 {
 					return
 				}
 				epoch := claim.Lease.LeaseEpoch
-				if _, err := c.Release(l.t.Context(), claim.Job.ID, fleet.ReleaseRequest{LeaseEpoch: epoch}); err != nil {
+				if _, err := c.Release(l.t.Context(), claim.Job.ID, fleet.ReleaseRequest{LeaseEpoch: epoch, DelaySeconds: later}); err != nil {
 					l.t.Errorf("releasing: %v", err)
 					return
 				}

@@ -23,6 +23,8 @@ type applier struct {
 	granted func(p *fsm.Proposal) // called with each keyed claim that got something, must not block
 	renewed func()                // called when a snapshot has replaced the whole state, must not block
 	applied func(d time.Duration) // measures an entry
+	// slowly makes a snapshot be written in calls' spare time.
+	slowly func(io.Writer) io.Writer
 	// persisted is called when a snapshot is written, but not yet in force.
 	persisted func(size int64, took time.Duration)
 	confirm   func(index uint64)     // called with each index applied: a restore below it is confirmed
@@ -80,7 +82,7 @@ func newApplier(machine *fsm.Machine) *applier {
 	return &applier{
 		machine: machine, level: fsm.MaxLevel, fatal: func(error) {}, news: func(fsm.News) {}, granted: func(*fsm.Proposal) {}, renewed: func() {},
 		applied: func(time.Duration) {}, bytes: func(int) {},
-		persisted: func(int64, time.Duration) {}, confirm: func(uint64) {}, passed: func(uint64) {},
+		slowly: func(w io.Writer) io.Writer { return w }, persisted: func(int64, time.Duration) {}, confirm: func(uint64) {}, passed: func(uint64) {},
 		judge:   func(*fsm.Entry) error { return nil },
 		waiters: map[*indexWaiter]struct{}{}, groups: map[[16]byte]*groupWaiter{}, frames: map[frameID]*frameWaiter{},
 	}
@@ -291,7 +293,7 @@ func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
 	if a.failed {
 		return nil, ErrStorage
 	}
-	return &frozen{a.machine.Handle(), a.persisted}, nil
+	return &frozen{a.machine.Handle(), a.slowly, a.persisted}, nil
 }
 
 // Restore replaces the machine's state by a snapshot's. One of a newer format ends the node.
@@ -325,13 +327,14 @@ func (a *applier) Restore(rc io.ReadCloser) error {
 // frozen is the state at one index.
 type frozen struct {
 	handle    *fsm.Handle
+	slowly    func(io.Writer) io.Writer
 	persisted func(size int64, took time.Duration)
 }
 
 // Persist writes the snapshot to raft's sink, which raft closes, or cancels after an error.
 func (f *frozen) Persist(sink raft.SnapshotSink) error {
 	began := time.Now()
-	size, err := f.handle.WriteTo(sink)
+	size, err := f.handle.WriteTo(f.slowly(sink))
 	if err != nil {
 		return fmt.Errorf("writing a snapshot: %w", err)
 	}

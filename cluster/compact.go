@@ -1,10 +1,11 @@
 package cluster
 
-// This file decides when the log is compacted into a snapshot, and how much of it stays: by bytes, because entries are groups of any
-// size.
+// This file decides when the log is compacted into a snapshot, how fast that is written, and how much of the log stays: by bytes, because
+// entries are groups of any size.
 
 import (
 	"errors"
+	"io"
 	"math/rand/v2"
 	"time"
 
@@ -36,7 +37,7 @@ func (n *Node) takeSnapshot(r *raft.Raft) bool {
 	defer n.snapping.Unlock()
 	written, began := n.logBytes.Load(), time.Now()
 	if err := r.Snapshot().Error(); err != nil {
-		if !errors.Is(err, raft.ErrNothingNewToSnapshot) && !errors.Is(err, raft.ErrRaftShutdown) && n.space.spoken.allow("snapshot", spaceSay) {
+		if n.lifetime.Err() == nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && !errors.Is(err, raft.ErrRaftShutdown) && n.space.spoken.allow("snapshot", spaceSay) {
 			n.log.Warn("writing a snapshot", "error", err)
 		}
 		return false
@@ -68,6 +69,35 @@ func (n *Node) snapshotDue(written int64) bool {
 		enough = max(enough, snapshots[0].Size/2)
 	}
 	return written >= enough
+}
+
+// The writer of a snapshot works for snapshotWork, then rests for snapshotRest times as long: calls come first
+// (BenchmarkWritesDuringSnapshot).
+const (
+	snapshotWork = 1 * time.Millisecond
+	snapshotRest = 4
+)
+
+// errGivenUp ends a snapshot that is being written when the node closes.
+var errGivenUp = errors.New("given up: the node closes")
+
+// slowly writes a snapshot with rests, but none while the disk is short of the room that it will give back.
+func (n *Node) slowly(w io.Writer) io.Writer {
+	return &slowWriter{w, n.rests(snapshotWork, snapshotRest), n.space.low}
+}
+
+// slowWriter rests between writes.
+type slowWriter struct {
+	io.Writer
+	rest  func() bool
+	hurry func() bool
+}
+
+func (w *slowWriter) Write(b []byte) (int, error) {
+	if !w.hurry() && !w.rest() {
+		return 0, errGivenUp
+	}
+	return w.Writer.Write(b)
 }
 
 // persisted is called when a snapshot is written but not yet in force.

@@ -3,10 +3,14 @@ package cluster
 // This file tests when snapshots are written, and how much of the log stays behind them.
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/lysnrai/fleet"
 	"github.com/lysnrai/fleet/fsm"
@@ -133,5 +137,103 @@ func TestDamagedSnapshotsAreReplaced(t *testing.T) {
 			list, err := n.stores.Snapshots.List()
 			return err == nil && len(list) > 0 && list[0].Index > last
 		})
+	})
+}
+
+// slowDisk has snapshots take 10 ms for each piece, and says when the first was written.
+type slowDisk struct {
+	Storage
+	pieces chan struct{}
+}
+
+func (s slowDisk) Open(cfg *Config) (Stores, error) {
+	stores, err := s.Storage.Open(cfg)
+	stores.Snapshots = slowSnapshots{stores.Snapshots, s.pieces}
+	return stores, err
+}
+
+type slowSnapshots struct {
+	raft.SnapshotStore
+	pieces chan struct{}
+}
+
+func (s slowSnapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(version, index, term, members, membersIndex, t)
+	return slowSink{sink, s.pieces}, err
+}
+
+type slowSink struct {
+	raft.SnapshotSink
+	pieces chan struct{}
+}
+
+func (s slowSink) Write(b []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	select {
+	case s.pieces <- struct{}{}:
+	default:
+	}
+	return s.SnapshotSink.Write(b)
+}
+
+// A snapshot is written with rests, so that calls come first. A node that stops does not wait for it, and has no less than before.
+func TestSnapshotsAreWrittenSlowly(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		const pieces = 20 // of 64 KiB
+		storage, dir := slowDisk{NewMemoryStorage(), make(chan struct{}, 1)}, t.TempDir()
+		start := func() *Node {
+			n := member(t, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1, Storage: storage, DataDir: dir})
+			eventually(t, "it leads", n.IsLeader)
+			return n
+		}
+		n := start()
+		fill(t, n, pieces<<16)
+		began := time.Now()
+		if !n.takeSnapshot(n.raftIfUp()) {
+			t.Fatal("no snapshot was written")
+		}
+		if took := time.Since(began); took < pieces*(1+snapshotRest)*9*time.Millisecond {
+			t.Errorf("a snapshot of %d pieces that take 10 ms each was written in %s, without rests", pieces, took)
+		}
+		last, usable := newestSnapshot(t, n)
+		<-storage.pieces
+		fill(t, n, 1)
+		given := make(chan bool, 1)
+		go func() { given <- n.takeSnapshot(n.raftIfUp()) }()
+		<-storage.pieces
+		began = time.Now()
+		if err := n.Shutdown(t.Context()); err != nil {
+			t.Errorf("shutting down: %v", err)
+		}
+		if took := time.Since(began); <-given || took > 300*time.Millisecond {
+			t.Errorf("the node stopped after %s, with the snapshot that it had begun", took)
+		}
+		n = start()
+		if at, left := newestSnapshot(t, n); at != last || left != usable {
+			t.Errorf("after a restart: %d snapshots up to entry %d, want %d up to %d", left, at, usable, last)
+		}
+	})
+}
+
+// A disk that is short of the room that a snapshot will give back is no time for rests.
+func TestSnapshotHurries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{closing: make(chan struct{})}
+		short := true
+		var b strings.Builder
+		w := &slowWriter{&b, n.rests(snapshotWork, snapshotRest), func() bool { return short }}
+		for _, want := range []time.Duration{0, snapshotRest * 10 * time.Millisecond} {
+			time.Sleep(10 * time.Millisecond) // of work
+			began := time.Now()
+			if _, err := w.Write([]byte("x")); err != nil || time.Since(began) < want {
+				t.Errorf("short %t: a write after 10 ms rested for %s, %v, want %s", short, time.Since(began), err, want)
+			}
+			short = false
+		}
+		close(n.closing)
+		time.Sleep(10 * time.Millisecond)
+		if _, err := w.Write([]byte("x")); !errors.Is(err, errGivenUp) || b.String() != "xx" {
+			t.Errorf("once the node closes: got %v after %q, want %v", err, b.String(), errGivenUp)
+		}
 	})
 }

@@ -51,8 +51,15 @@ func (osFiles) Names(dir string) ([]string, error) {
 	return names, nil
 }
 
+// osFile is one of its files in the making.
+type osFile struct{ *os.File }
+
 func (osFiles) Create(path string) (writableFile, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
 }
 
 func (osFiles) Open(path string) (io.ReadCloser, error) { return os.Open(path) }

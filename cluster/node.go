@@ -138,7 +138,7 @@ func Start(cfg Config) (*Node, error) {
 	n.applier.level = cfg.MaxLevel
 	n.applier.fatal, n.applier.news, n.applier.renewed = n.stop, n.spread, n.spreadAll
 	n.applier.applied, n.applier.bytes = n.metrics.applied, func(b int) { n.logBytes.Add(int64(b)) }
-	n.applier.persisted = n.persisted
+	n.applier.slowly, n.applier.persisted = n.slowly, n.persisted
 	n.stores.Log.(haltingLog).dog.stored = n.metrics.stored
 	n.applier.confirm = func(index uint64) {
 		if err := n.restoring.passed(index); err != nil {

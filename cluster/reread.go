@@ -35,16 +35,26 @@ func (n *Node) reread() {
 
 // pace makes pauses for whoever calls it after each job that was read. It says no when the node closes.
 func (n *Node) pace() func() bool {
-	began, jobs := time.Now(), 0
+	jobs, rest := 0, n.rests(rereadWork, rereadPause)
 	return func() bool {
-		if jobs++; jobs%rereadLook != 0 {
-			return true
-		}
+		jobs++
+		return jobs%rereadLook != 0 || rest()
+	}
+}
+
+// longestRest is for one whose work took long because a disk hung.
+const longestRest = time.Second
+
+// rests makes a pause for whoever calls it now and then and has worked for some time since the last: so many times as long as that took,
+// which is longer the busier the machine is. It says no when the node closes.
+func (n *Node) rests(work time.Duration, times int) func() bool {
+	began := time.Now()
+	return func() bool {
 		worked := time.Since(began)
-		if worked < rereadWork {
+		if worked < work {
 			return true
 		}
-		timer := time.NewTimer(rereadPause * worked)
+		timer := time.NewTimer(min(time.Duration(times)*worked, longestRest))
 		defer timer.Stop()
 		select {
 		case <-timer.C:

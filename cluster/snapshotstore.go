@@ -26,6 +26,9 @@ const (
 	snapshotMetaFile  = "meta.json"
 	snapshotStateFile = "state.bin"
 	unfinishedSuffix  = ".tmp"
+
+	// writeBackPart is how many bytes of a snapshot in the making wait for the disk at most.
+	writeBackPart = 1 << 20
 )
 
 // fileSnapshots is a snapshot store: a directory for each snapshot, unfinished while its name ends in .tmp. All methods may be called
@@ -123,7 +126,7 @@ func (s *fileSnapshots) Create(version raft.SnapshotVersion, index, term uint64,
 		return nil, errors.Join(err, s.fs.RemoveAll(sink.dir))
 	}
 	sink.state = state
-	sink.buffered = bufio.NewWriterSize(io.MultiWriter(state, sink.sum), 64<<10)
+	sink.buffered = bufio.NewWriterSize(io.MultiWriter(&steadyWriter{writableFile: state}, sink.sum), 64<<10)
 	return sink, nil
 }
 
@@ -221,6 +224,22 @@ func (s *fileSnapshots) open(id string) (meta storedMeta, content io.ReadCloser,
 type bufferedReader struct {
 	*bufio.Reader
 	io.Closer
+}
+
+// steadyWriter has what is written go to the disk bit by bit, where the file can do that.
+type steadyWriter struct {
+	writableFile
+	begun, written int64 // how far it is on its way to the disk, and how far it goes
+}
+
+func (w *steadyWriter) Write(b []byte) (int, error) {
+	n, err := w.writableFile.Write(b)
+	w.written += int64(n)
+	if f, can := w.writableFile.(interface{ writeBack(off, n int64) }); can && w.written-w.begun >= writeBackPart {
+		f.writeBack(w.begun, w.written-w.begun)
+		w.begun = w.written
+	}
+	return n, err
 }
 
 func newStateSum() hash.Hash64 { return crc64.New(stateTable) }

@@ -1,0 +1,85 @@
+package cluster
+
+// This file measures what a snapshot costs those who write meanwhile.
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lysnrai/fleet/fsm"
+)
+
+// BenchmarkWritesDuringSnapshot has three nodes with stores on disk and many jobs of 1 KiB write snapshots, all at once, while four callers
+// submit. An operation is a round of snapshots. It reports how long submits took before and meanwhile.
+func BenchmarkWritesDuringSnapshot(b *testing.B) {
+	const jobs, batch, rounds = 300_000, 500, 3
+	members := threeMembers(b, NewMemoryNetwork(), onDisk)
+	leader := members[0]
+	for made := 0; made < jobs; made += batch {
+		var proposals []fsm.Proposal
+		for range batch {
+			proposals = append(proposals, fsm.Proposal{Caller: fsm.Caller{Actor: fsm.ActorRoot}, Command: submit(fmt.Sprintf("old%d", submitted.Add(1)))})
+		}
+		p := newPending(proposals...)
+		leader.proposer.enqueue(p)
+		if <-p.done; p.err != nil {
+			b.Fatal(p.err)
+		}
+	}
+	var writing atomic.Bool
+	var mu sync.Mutex
+	took := map[bool][]time.Duration{}
+	var callers sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		callers.Go(func() {
+			for write := submits(b, leader); ; {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				began, meanwhile := time.Now(), writing.Load()
+				write()
+				mu.Lock()
+				took[meanwhile] = append(took[meanwhile], time.Since(began))
+				mu.Unlock()
+			}
+		})
+	}
+	for began := time.Now(); time.Since(began) < 5*time.Second; { // what they take without
+		if _, err := leader.proposeInternal(b.Context(), &fsm.Noop{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	writing.Store(true)
+	b.ResetTimer()
+	began := time.Now()
+	for range rounds {
+		var all sync.WaitGroup
+		for _, n := range members {
+			all.Go(func() {
+				if !n.takeSnapshot(n.raftIfUp()) {
+					b.Error("a snapshot failed")
+				}
+			})
+		}
+		all.Wait()
+	}
+	b.ReportMetric(time.Since(began).Seconds()/rounds*1e9, "ns/op")
+	b.StopTimer()
+	close(stop)
+	callers.Wait()
+	for meanwhile, name := range map[bool]string{false: "quiet", true: "meanwhile"} {
+		of := took[meanwhile]
+		slices.Sort(of)
+		b.ReportMetric(float64(len(of)), name+"-n")
+		for what, at := range map[string]int{"p50": len(of) / 2, "p99": len(of) * 99 / 100, "max": len(of) - 1} {
+			b.ReportMetric(of[at].Seconds()*1000, name+"-"+what+"-ms")
+		}
+	}
+}

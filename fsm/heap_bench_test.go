@@ -59,34 +59,45 @@ func inUse() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// BenchmarkHeapOfAnswers weighs what is remembered of claims under keys: the largest answers that there are many of, as long as the job is there.
+// BenchmarkHeapOfAnswers weighs what is remembered of calls under keys: of claims, which are three documents each, and of patches, which are
+// one. A product remembers a million documents, or 256 MiB as they are encoded.
 func BenchmarkHeapOfAnswers(b *testing.B) {
-	const claims = 100_000
-	var each float64
-	for b.Loop() {
-		r := &replica{t: b, m: &Machine{st: populated(b, 3*claims).fork()}, now: start}
-		r.index = r.m.st.index
-		claim := func(key string) {
-			r.index++
-			a, _ := r.m.Apply(r.index, &Entry{Stamp: r.now, Proposals: []Proposal{{
-				Caller: Caller{ActorRoot}, Key: key, Request: digestOf32, Command: &Claim{ProductID: "p", FactoryID: "f1", LeaseSeconds: 60},
-			}}})
-			if a[0].Err != nil {
-				b.Fatal(a[0].Err)
+	const calls = 100_000
+	for name, command := range map[string]func(i int) Command{
+		"claim": func(int) Command { return &Claim{ProductID: "p", FactoryID: "f1", LeaseSeconds: 60} },
+		"patch": func(i int) Command {
+			return &Patch{ProductID: "p", JobID: heldID(i), Report: report(1, fleet.Building, "")}
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var each, encoded float64
+			for b.Loop() {
+				r := &replica{t: b, m: &Machine{st: populated(b, 3*calls)}, now: start} // no fork: what it copies would be in the figure
+				r.index = r.m.st.index
+				call := func(i int, key string) {
+					r.index++
+					a, _ := r.m.Apply(r.index, &Entry{Stamp: r.now, Proposals: []Proposal{{Caller: Caller{ActorRoot}, Key: key, Request: digestOf32, Command: command(i)}}})
+					if a[0].Err != nil {
+						b.Fatal(a[0].Err)
+					}
+				}
+				before := inUse()
+				for i := range calls / 2 {
+					call(i, "")
+				}
+				bare := inUse()
+				for i := range calls / 2 {
+					call(calls/2+i, fmt.Sprintf("01K%023d", i))
+				}
+				each = ((inUse() - bare) - (bare - before)) / (calls / 2)
+				p, _ := r.m.st.products.Get("p")
+				encoded = float64(p.memory.dir.total.bytes) / (calls / 2)
+				runtime.KeepAlive(r)
 			}
-		}
-		before := inUse()
-		for range claims / 2 {
-			claim("")
-		}
-		bare := inUse()
-		for i := range claims / 2 {
-			claim(fmt.Sprintf("01K%023d", i))
-		}
-		each = ((inUse() - bare) - (bare - before)) / (claims / 2)
-		runtime.KeepAlive(r)
+			b.ReportMetric(each, "B/answer")
+			b.ReportMetric(encoded, "encoded-B/answer")
+		})
 	}
-	b.ReportMetric(each, "B/answer")
 }
 
 // digestOf32 is as long as the digest of a request is.

@@ -64,11 +64,15 @@ func (n *Node) snapshotDue(written int64) bool {
 		n.log.Warn("the snapshots are no use any more: writing another", "error", err)
 		return true
 	}
-	enough := n.cfg.SnapshotBytes
-	if len(snapshots) > 0 {
-		enough = max(enough, snapshots[0].Size/2)
+	return written >= n.enoughLog(snapshots)
+}
+
+// enoughLog is how many bytes of log are worth a snapshot.
+func (n *Node) enoughLog(snapshots []*raft.SnapshotMeta) int64 {
+	if len(snapshots) == 0 {
+		return n.cfg.SnapshotBytes
 	}
-	return written >= enough
+	return max(n.cfg.SnapshotBytes, snapshots[0].Size/2)
 }
 
 // The writer of a snapshot works for snapshotWork, then rests for snapshotRest times as long: calls come first
@@ -81,9 +85,13 @@ const (
 // errGivenUp ends a snapshot that is being written when the node closes.
 var errGivenUp = errors.New("given up: the node closes")
 
-// slowly writes a snapshot with rests, but none while the disk is short of the room that it will give back.
+// slowly writes a snapshot with rests, but none once the log has grown by enough for the next, or while the disk is short of the room that
+// it will give back.
 func (n *Node) slowly(w io.Writer) io.Writer {
-	return &slowWriter{w, n.rests(snapshotWork, snapshotRest), n.space.low}
+	snapshots, _ := n.stores.Snapshots.List() // without one, the least is enough
+	most := n.logBytes.Load() + n.enoughLog(snapshots)
+	hurry := func() bool { return n.logBytes.Load() >= most || n.space.low() }
+	return &slowWriter{w, n.rests(snapshotWork, snapshotRest), hurry}
 }
 
 // slowWriter rests between writes.

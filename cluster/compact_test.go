@@ -176,13 +176,14 @@ func (s slowSink) Write(b []byte) (int, error) {
 	return s.SnapshotSink.Write(b)
 }
 
-// A snapshot is written with rests, so that calls come first. A node that stops does not wait for it, and has no less than before.
+// A snapshot is written with rests, so that calls come first, but for no longer than until the log has grown by enough for another. A node
+// that stops does not wait for it, and has no less than before.
 func TestSnapshotsAreWrittenSlowly(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		const pieces = 20 // of 64 KiB
 		storage, dir := slowDisk{NewMemoryStorage(), make(chan struct{}, 1)}, t.TempDir()
 		start := func() *Node {
-			n := member(t, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1, Storage: storage, DataDir: dir})
+			n := member(t, NewMemoryNetwork(), Config{Name: "n1", BootstrapExpect: 1, Storage: storage, DataDir: dir, SnapshotBytes: 2 << 20})
 			eventually(t, "it leads", n.IsLeader)
 			return n
 		}
@@ -195,10 +196,19 @@ func TestSnapshotsAreWrittenSlowly(t *testing.T) {
 		if took := time.Since(began); took < pieces*(1+snapshotRest)*9*time.Millisecond {
 			t.Errorf("a snapshot of %d pieces that take 10 ms each was written in %s, without rests", pieces, took)
 		}
+		<-storage.pieces
+		given := make(chan bool, 1)
+		fill(t, n, 1)
+		began = time.Now()
+		go func() { given <- n.takeSnapshot(n.raftIfUp()) }()
+		<-storage.pieces
+		fill(t, n, 3<<20)
+		if took := time.Since(began); !<-given || time.Since(began) > took+(pieces+2+snapshotRest)*10*time.Millisecond {
+			t.Errorf("with as much log as is worth another, the snapshot took %s", time.Since(began))
+		}
 		last, usable := newestSnapshot(t, n)
 		<-storage.pieces
 		fill(t, n, 1)
-		given := make(chan bool, 1)
 		go func() { given <- n.takeSnapshot(n.raftIfUp()) }()
 		<-storage.pieces
 		began = time.Now()

@@ -79,7 +79,7 @@ func (n *Node) enoughLog(snapshots []*raft.SnapshotMeta) int64 {
 // (BenchmarkWritesDuringSnapshot).
 const (
 	snapshotWork = 1 * time.Millisecond
-	snapshotRest = 4
+	snapshotRest = 2
 )
 
 // errGivenUp ends a snapshot that is being written when the node closes.

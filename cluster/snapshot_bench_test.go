@@ -16,7 +16,11 @@ import (
 // BenchmarkWritesDuringSnapshot has three nodes with stores on disk and many jobs of 1 KiB write snapshots, all at once, while four callers
 // submit. An operation is a round of snapshots. It reports how long submits took before and meanwhile.
 func BenchmarkWritesDuringSnapshot(b *testing.B) {
-	const jobs, batch, rounds = 300_000, 500, 3
+	const batch, rounds = 500, 3
+	jobs := 300_000
+	if testing.Short() {
+		jobs = 30_000
+	}
 	members := threeMembers(b, NewMemoryNetwork(), onDisk)
 	leader := members[0]
 	for made := 0; made < jobs; made += batch {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -52,13 +53,13 @@ func (l *logLines) of(what string) (n int) {
 	return n
 }
 
-// freeAddrs are addresses on loopback whose ports are free for streams and packets.
+// freeAddrs are addresses on loopback whose ports are free for streams and packets. They lie below those that the system gives to connections.
 func freeAddrs(t *testing.T, n int) (addrs []string) {
 	t.Helper()
-	for len(addrs) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for port := 10_000 + os.Getpid()%200*100; len(addrs) < n; port++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close()
 		if p, err := net.ListenPacket("udp", l.Addr().String()); err == nil {

@@ -188,9 +188,30 @@ func (n *Node) raftState() string {
 // Remove removes the server with this name for ever. It is refused with not_found or last_voter. A leader that removes
 // itself hands over first. From a follower, the leader is asked.
 func (n *Node) Remove(ctx context.Context, name string) error {
-	_, err := n.askLeader(ctx, frameRemove, []byte(name), func(ctx context.Context) error { return n.membership.remove(ctx, name) })
-	return err
+	for lost := false; ; lost = true {
+		_, err := n.askLeader(ctx, frameRemove, []byte(name), func(ctx context.Context) error { return n.membership.remove(ctx, name) })
+		switch {
+		case lost && errors.Is(err, fleet.NotFound): // the answer was lost, not what it said
+			return nil
+		case !errors.Is(err, fleet.OutcomeUnknown):
+			return err
+		}
+		timer := time.NewTimer(removeAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-n.closing:
+			timer.Stop()
+			return err
+		}
+	}
 }
+
+// removeAgain is when a removal is asked for again whose answer was lost: a leader that goes takes some with it, and to remove a server
+// twice is to remove it once.
+const removeAgain = 50 * time.Millisecond
 
 // TransferLeadership hands leadership to the named server, or to the most up-to-date one with room on its disk if to is empty. It is
 // refused with disk_full if the named one is shorter of room than the leader. From a follower, the leader is asked.

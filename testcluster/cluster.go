@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -355,14 +356,28 @@ func sameIndex(a, b *cluster.Node) bool {
 
 func sameHash(a, b *cluster.Node) bool { return a == b || a.StateHash() == b.StateHash() }
 
+// ports hands out ports, from elsewhere in each process.
+var ports atomic.Int64
+
+// freeAddr is an address on loopback that nobody has, for streams and packets. Its port lies below those that the system gives to
+// connections: one of them would take it before the node has it.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+(int64(os.Getpid())%200*100+ports.Add(1))%20_000)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		u, err := net.ListenPacket("udp", addr)
+		_ = l.Close()
+		if err == nil {
+			_ = u.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("there are no free ports on loopback")
+	return ""
 }
 
 type logWriter struct{ t testing.TB }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lysnrai/fleet/fsm"
 )
@@ -53,6 +54,41 @@ func submits(b *testing.B, n *Node) func() {
 		c := submit("j" + strconv.FormatInt(submitted.Add(1), 10))
 		c.Submission.BodyMd = bodyOfAJob
 		proposed(b, n, c)
+	}
+}
+
+// submitting has four callers submit until stop is called, which tells how long their calls took: of those that began before something went on,
+// and of those that began meanwhile.
+func submitting(b *testing.B, n *Node, goesOn *atomic.Bool) (stop func() (before, meanwhile []time.Duration)) {
+	var mu sync.Mutex
+	var before, meanwhile []time.Duration
+	var callers sync.WaitGroup
+	stopped := make(chan struct{})
+	for range 4 {
+		callers.Go(func() {
+			for write := submits(b, n); ; {
+				select {
+				case <-stopped:
+					return
+				default:
+				}
+				list := &before
+				if goesOn.Load() {
+					list = &meanwhile
+				}
+				began := time.Now()
+				write()
+				took := time.Since(began)
+				mu.Lock()
+				*list = append(*list, took)
+				mu.Unlock()
+			}
+		})
+	}
+	return func() ([]time.Duration, []time.Duration) {
+		close(stopped)
+		callers.Wait()
+		return before, meanwhile
 	}
 }
 

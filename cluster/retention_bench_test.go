@@ -5,7 +5,6 @@ package cluster
 import (
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,31 +43,7 @@ func BenchmarkRetention(b *testing.B) {
 				}
 			}
 			var purging atomic.Bool
-			var mu sync.Mutex
-			var quiet, meanwhile []time.Duration
-			var callers sync.WaitGroup
-			stop := make(chan struct{})
-			for range 4 {
-				callers.Go(func() {
-					for write := submits(b, leader); ; {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						began, before := time.Now(), purging.Load()
-						write()
-						took := time.Since(began)
-						mu.Lock()
-						if before {
-							meanwhile = append(meanwhile, took)
-						} else {
-							quiet = append(quiet, took)
-						}
-						mu.Unlock()
-					}
-				})
-			}
+			stop := submitting(b, leader, &purging)
 			for began := time.Now(); time.Since(began) < 3*time.Second; { // what they take without a purge
 				if _, err := leader.proposeInternal(b.Context(), &fsm.Noop{}); err != nil {
 					b.Fatal(err)
@@ -85,8 +60,7 @@ func BenchmarkRetention(b *testing.B) {
 			}
 			took := time.Since(began)
 			b.StopTimer()
-			close(stop)
-			callers.Wait()
+			quiet, meanwhile := stop()
 			b.ReportMetric(float64(took.Nanoseconds())/float64(size), "ns/op")
 			b.ReportMetric(float64(size)/float64(reaps), "jobs/reap")
 			for name, of := range map[string][]time.Duration{"quiet": quiet, "purging": meanwhile} {

@@ -13,7 +13,7 @@ import (
 	"github.com/lysnrai/fleet/fsm"
 )
 
-// BenchmarkWritesDuringSnapshot has three nodes with stores on disk and many jobs of 1 KiB write snapshots, all at once, while four callers
+// BenchmarkWritesDuringSnapshot has three nodes with stores on disk and many small jobs write snapshots, all at once, while four callers
 // submit. An operation is a round of snapshots. It reports how long submits took before and meanwhile.
 func BenchmarkWritesDuringSnapshot(b *testing.B) {
 	const batch, rounds = 500, 3
@@ -35,26 +35,7 @@ func BenchmarkWritesDuringSnapshot(b *testing.B) {
 		}
 	}
 	var writing atomic.Bool
-	var mu sync.Mutex
-	took := map[bool][]time.Duration{}
-	var callers sync.WaitGroup
-	stop := make(chan struct{})
-	for range 4 {
-		callers.Go(func() {
-			for write := submits(b, leader); ; {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				began, meanwhile := time.Now(), writing.Load()
-				write()
-				mu.Lock()
-				took[meanwhile] = append(took[meanwhile], time.Since(began))
-				mu.Unlock()
-			}
-		})
-	}
+	stop := submitting(b, leader, &writing)
 	for began := time.Now(); time.Since(began) < 5*time.Second; { // what they take without
 		if _, err := leader.proposeInternal(b.Context(), &fsm.Noop{}); err != nil {
 			b.Fatal(err)
@@ -76,10 +57,8 @@ func BenchmarkWritesDuringSnapshot(b *testing.B) {
 	}
 	b.ReportMetric(time.Since(began).Seconds()/rounds*1e9, "ns/op")
 	b.StopTimer()
-	close(stop)
-	callers.Wait()
-	for meanwhile, name := range map[bool]string{false: "quiet", true: "meanwhile"} {
-		of := took[meanwhile]
+	quiet, meanwhile := stop()
+	for name, of := range map[string][]time.Duration{"quiet": quiet, "meanwhile": meanwhile} {
 		slices.Sort(of)
 		b.ReportMetric(float64(len(of)), name+"-n")
 		for what, at := range map[string]int{"p50": len(of) / 2, "p99": len(of) * 99 / 100, "max": len(of) - 1} {

@@ -265,6 +265,7 @@ func TestGossipOfStrangers(t *testing.T) {
 	other := bytes.Repeat([]byte{7}, 32)
 	vsn := []byte{1, 5, 2, 0, 0, 0}
 	small, large := bomb(16<<20), bomb(64<<20)
+	chunk := make([]byte, 1<<20) // of all: one each, and the race detector's shadows of them, stop the process for most of a second
 	peak := heapPeak(func() {
 		for i := range 500 {
 			junk := make([]byte, 1400)
@@ -288,7 +289,6 @@ func TestGossipOfStrangers(t *testing.T) {
 				defer conn.Close()
 				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 				_, _ = conn.Write(binary.BigEndian.AppendUint32([]byte{gossipEncrypted}, 20<<20))
-				chunk := make([]byte, 1<<20)
 				for range 20 {
 					if _, err := conn.Write(chunk); err != nil {
 						return

@@ -299,7 +299,7 @@ func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
 // Restore replaces the machine's state by a snapshot's. One of a newer format ends the node.
 func (a *applier) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
-	err := a.machine.Restore(rc)
+	err := a.machine.RestoreAhead(rc, decodeAhead)
 	if err == nil && a.machine.Level() > a.level {
 		err = fmt.Errorf("%w: it is of level %d, this node knows %d", fsm.ErrFormat, a.machine.Level(), a.level)
 	}

@@ -77,19 +77,6 @@ type Handle struct{ st *state }
 // WriteTo writes the snapshot stream: typed records, each checksummed, after a header with the format version.
 func (h *Handle) WriteTo(w io.Writer) (int64, error) { return writeSnapshot(w, h.st) }
 
-// Restore replaces the state by that of a snapshot stream. After an error the state is as it was.
-func (m *Machine) Restore(r io.Reader) error {
-	st, err := readSnapshot(r)
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	st.tally = m.st.tally
-	m.st, m.checkpoints = st, nil // another history may have brought it
-	return nil
-}
-
 // Hash is a hash over the whole state, indexes included: equal on any two replicas at one index. It takes O(state).
 func (m *Machine) Hash() [32]byte {
 	m.mu.RLock()

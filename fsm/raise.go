@@ -33,7 +33,7 @@ type Backup struct {
 // ReadBackup verifies a snapshot as Restore would read it, the tables' agreement too: a node can't go on after a
 // snapshot that raft has taken and the machine refuses.
 func ReadBackup(r io.Reader) (*Backup, error) {
-	st, raised, err := readStream(r)
+	st, raised, err := readStream(r, inTurn)
 	switch {
 	case err != nil:
 		return nil, err

@@ -279,7 +279,7 @@ func TestRaisedStreamRefusesDamage(t *testing.T) {
 		bad := bytes.Clone(stream)
 		bad[i] ^= 1 << (i % 8)
 		for what, b := range map[string][]byte{"cut": stream[:i], "flipped": bad} {
-			if _, err := readSnapshot(bytes.NewReader(b)); !errors.Is(err, fleet.InvalidSnapshot) {
+			if _, err := readSnapshot(bytes.NewReader(b), inTurn); !errors.Is(err, fleet.InvalidSnapshot) {
 				t.Fatalf("%s at byte %d: got %v, want %v", what, i, err, fleet.InvalidSnapshot)
 			}
 		}

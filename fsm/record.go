@@ -133,46 +133,104 @@ func appendBool(b []byte, v bool) []byte {
 	return append(b, 0)
 }
 
-// loader puts records into a new state.
+// loader is a new state, and what the next record belongs to.
 type loader struct {
 	st *state
 	p  *product
 	r  *record
 }
 
-// load takes one record; d.err says what is wrong with it.
-func (l *loader) load(kind recordKind, d *reader) {
-	switch {
-	case kind >= recordProfile && kind <= recordRemembered && l.p == nil, kind >= recordRun && kind <= recordArtifact && l.r == nil:
-		d.fail(fmt.Errorf("%w: a record of kind %d belongs to nothing", ErrCorrupt, kind))
-		return
-	case kind >= recordProduct && kind <= recordRemembered:
-		l.loadProduct(kind, d)
-		return
+// load puts a record in that was decoded.
+func (l *loader) load(kind recordKind, put func(*loader)) error {
+	if kind >= recordProfile && kind <= recordRemembered && l.p == nil || kind >= recordRun && kind <= recordArtifact && l.r == nil {
+		return fmt.Errorf("%w: a record of kind %d belongs to nothing", ErrCorrupt, kind)
 	}
-	st := l.st
+	put(l)
+	return nil
+}
+
+// decode reads one record, which may be done before those in front of it are loaded, and returns what puts it into a state. d.err says
+// what is wrong with it.
+func (d *reader) decode(kind recordKind) (put func(l *loader)) {
 	switch kind {
 	case recordMeta:
-		st.index, st.now, st.leaderSince, st.clusterID = d.uvarint(), d.time(), d.time(), d.text()
+		index, now, since, id, generation := d.uvarint(), d.time(), d.time(), d.text(), uint64(0)
 		if len(d.b) > 0 { // there were none before backups could be restored
-			st.generation = d.uvarint()
+			generation = d.uvarint()
+		}
+		return func(l *loader) {
+			l.st.index, l.st.now, l.st.leaderSince, l.st.clusterID, l.st.generation = index, now, since, id, generation
 		}
 	case recordServer:
 		s := d.server()
-		st.servers.Set(s.ID, s)
+		return func(l *loader) { l.st.servers.Set(s.ID, s) }
 	case recordToken:
 		t := &token{hash: d.text(), doc: &fleet.Token{}}
 		d.document(t.doc)
-		st.tokens.Set(t.doc.ID, t)
+		return func(l *loader) { l.st.tokens.Set(t.doc.ID, t) }
 	case recordRevoked:
-		st.revoked.Set(d.text(), revocation{})
+		id := d.text()
+		return func(l *loader) { l.st.revoked.Set(id, revocation{}) }
 	case recordDeadline:
-		st.deadlines.Set(d.deadline())
+		at := d.deadline()
+		return func(l *loader) { l.st.deadlines.Set(at) }
 	case recordEnded:
-		st.ended.Set(d.deadline())
-	default:
-		d.fail(fmt.Errorf("%w: records of kind %d are unknown", ErrFormat, kind))
+		at := d.deadline()
+		return func(l *loader) { l.st.ended.Set(at) }
+	case recordProduct:
+		id, nextSeq, nextEvent, purged, nextAnswer := d.text(), d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
+		return func(l *loader) {
+			p := newProduct(id, l.st.gen)
+			p.nextSeq, p.nextEvent, p.purged, p.memory.next = nextSeq, nextEvent, purged, nextAnswer
+			l.st.products.Set(id, p)
+			l.p, l.r = p, nil
+		}
+	case recordProfile:
+		v := &fleet.Profile{}
+		d.document(v)
+		return func(l *loader) {
+			versions, _ := l.p.profiles.Get(v.Name)
+			l.p.profiles.Set(v.Name, append(versions, v))
+		}
+	case recordFactory:
+		f := &factory{owner: d.text(), doc: &fleet.Factory{}}
+		d.document(f.doc)
+		return func(l *loader) { l.p.factories.Set(f.doc.FactoryID, f) }
+	case recordEndings:
+		minute, n := d.varint(), &endings{d.varint(), d.varint()}
+		return func(l *loader) { l.p.endings.Set(minute, n) }
+	case recordJob:
+		r := d.job()
+		return func(l *loader) {
+			l.r = r
+			l.p.jobs.Load(r.job.ID, r) // they come in order
+		}
+	case recordRun:
+		run := &fleet.Run{}
+		d.document(run)
+		return func(l *loader) { l.r.open(run) }
+	case recordEvent:
+		e := &fleet.Event{}
+		d.document(e)
+		return func(l *loader) { l.r.events = append(l.r.events, e) }
+	case recordArtifact:
+		a := &fleet.Artifact{}
+		d.document(a)
+		return func(l *loader) { l.r.artifacts = append(l.r.artifacts, a) }
+	case recordBody:
+		text := string(d.take(uint64(len(d.b))))
+		hash := bodyHash(text)
+		return func(l *loader) { l.p.memory.bodies.Set(string(hash[:]), body(text)) }
+	case recordRemembered:
+		k := memo(d.take(uint64(len(d.b))))
+		r, ok := k.parse()
+		if !ok {
+			d.fail(ErrCorrupt)
+		}
+		return func(l *loader) { l.p.memory.answers.Set(r.n, k) }
 	}
+	d.fail(fmt.Errorf("%w: records of kind %d are unknown", ErrFormat, kind))
+	return nil
 }
 
 func appendServer(b []byte, s *Server) ([]byte, error) {
@@ -191,63 +249,6 @@ func (d *reader) server() *Server {
 
 func (d *reader) deadline() deadline {
 	return deadline{at: d.time(), kind: deadlineKind(d.byte()), product: d.text(), id: d.text()}
-}
-
-func (l *loader) loadProduct(kind recordKind, d *reader) {
-	p := l.p
-	switch kind {
-	case recordProduct:
-		p = newProduct(d.text(), l.st.gen)
-		p.nextSeq, p.nextEvent, p.purged, p.memory.next = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
-		l.st.products.Set(p.id, p)
-		l.p, l.r = p, nil
-	case recordProfile:
-		v := &fleet.Profile{}
-		d.document(v)
-		versions, _ := p.profiles.Get(v.Name)
-		p.profiles.Set(v.Name, append(versions, v))
-	case recordFactory:
-		f := &factory{owner: d.text(), doc: &fleet.Factory{}}
-		d.document(f.doc)
-		p.factories.Set(f.doc.FactoryID, f)
-	case recordEndings:
-		minute := d.varint()
-		p.endings.Set(minute, &endings{d.varint(), d.varint()})
-	case recordBody:
-		text := string(d.take(uint64(len(d.b))))
-		hash := bodyHash(text)
-		p.memory.bodies.Set(string(hash[:]), body(text))
-	case recordRemembered:
-		k := memo(d.take(uint64(len(d.b))))
-		r, ok := k.parse()
-		if !ok {
-			d.fail(ErrCorrupt)
-			return
-		}
-		p.memory.answers.Set(r.n, k)
-	default:
-		l.loadJob(kind, d)
-	}
-}
-
-func (l *loader) loadJob(kind recordKind, d *reader) {
-	switch kind {
-	case recordJob:
-		l.r = d.job()
-		l.p.jobs.Load(l.r.job.ID, l.r) // they come in order
-	case recordRun:
-		run := &fleet.Run{}
-		d.document(run)
-		l.r.open(run)
-	case recordEvent:
-		e := &fleet.Event{}
-		d.document(e)
-		l.r.events = append(l.r.events, e)
-	case recordArtifact:
-		a := &fleet.Artifact{}
-		d.document(a)
-		l.r.artifacts = append(l.r.artifacts, a)
-	}
 }
 
 func (d *reader) job() *record {

@@ -1,21 +1,18 @@
 package fsm
 
-// This file turns the state into a stream of records and back.
+// This file turns the state into a stream of records; restore.go reads it.
 //
 // The stream is a header (magic, level), records (kind, length, payload, CRC-32C of all three) and an end
 // record with their count and the SHA-256 of all before it. What is derived from other tables is not in it: rebuild.go.
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
-	"slices"
 
 	"github.com/tinylib/msgp/msgp"
 
@@ -126,126 +123,4 @@ func errInvalid(format string, args ...any) error {
 func seal(kind recordKind, payload []byte) []byte {
 	b := append(binary.AppendUvarint([]byte{byte(kind)}, uint64(len(payload))), payload...)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
-
-// readSnapshot reads a stream, and raises what it holds if it says so.
-func readSnapshot(r io.Reader) (*state, error) {
-	st, raise, err := readStream(r)
-	if err == nil && raise != nil {
-		st.raise(raise)
-	}
-	if err == nil {
-		st.count()
-	}
-	return st, err
-}
-
-// readStream reads a stream as it was written, and what stands in front of it.
-func readStream(r io.Reader) (*state, *Raise, error) {
-	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
-	level, err := rr.header()
-	if err != nil {
-		return nil, nil, err
-	}
-	var raise *Raise
-	l, d := &loader{st: newState()}, &reader{}
-	for {
-		kind, payload, err := rr.next()
-		if err != nil {
-			return nil, nil, err
-		}
-		d.b = payload
-		if kind == recordEnd {
-			if n := d.uvarint(); n != rr.count || !bytes.Equal(d.b, rr.before[:]) {
-				return nil, nil, errInvalid("its records are not those that were written")
-			}
-			break
-		}
-		if kind == recordRaise && rr.count == 0 && raise == nil {
-			raise = d.raise()
-			raise.level = level
-			if d.end(); d.err != nil {
-				return nil, nil, errInvalid("what is in front of it: %v", d.err)
-			}
-			rr.sum.Reset()
-			if level, err = rr.header(); err != nil {
-				return nil, nil, err
-			}
-			continue
-		}
-		l.load(kind, d)
-		if d.end(); d.err != nil {
-			return nil, nil, errInvalid("record %d: %v", rr.count, d.err)
-		}
-		rr.count++
-	}
-	if _, err := rr.r.ReadByte(); !errors.Is(err, io.EOF) {
-		return nil, nil, errInvalid("something follows its end")
-	}
-	l.st.level = level
-	if err := l.st.rebuild(); err != nil {
-		return nil, nil, errInvalid("%v", err)
-	}
-	return l.st, raise, nil
-}
-
-// recordReader reads records and checks each.
-type recordReader struct {
-	r      *bufio.Reader
-	sum    hash.Hash
-	before [sha256.Size]byte // the sum of all that is before an end
-	buf    []byte
-	count  uint64
-}
-
-// header reads the level of what follows.
-func (rr *recordReader) header() (level int, err error) {
-	head := make([]byte, len(snapshotMagic)+1)
-	if _, err := io.ReadFull(rr.r, head); err != nil || string(head[:len(snapshotMagic)]) != snapshotMagic {
-		return 0, errInvalid("it is no snapshot of a fleet")
-	}
-	rr.sum.Write(head)
-	level = int(head[len(snapshotMagic)])
-	switch {
-	case level < firstLevel:
-		return 0, errInvalid("no format has level %d", level)
-	case level > MaxLevel:
-		return 0, fmt.Errorf("%w: %w", errInvalid("it is of level %d, this build knows %d", level, MaxLevel), ErrFormat)
-	}
-	return level, nil
-}
-
-// recordPart is how much of a record is read at a time.
-const recordPart = 64 << 10
-
-// next reads one record. Its payload is good until the next call. Memory grows with what is there, not with what a length promises.
-func (rr *recordReader) next() (recordKind, []byte, error) {
-	kind, err := rr.r.ReadByte()
-	if err != nil {
-		return 0, nil, errInvalid("it ends after %d records, without an end", rr.count)
-	}
-	n, err := binary.ReadUvarint(rr.r)
-	if err != nil || n > maxRecord {
-		return 0, nil, errInvalid("record %d is damaged", rr.count)
-	}
-	rr.buf = binary.AppendUvarint(append(rr.buf[:0], kind), n)
-	head := len(rr.buf)
-	for left := int(n) + crc32.Size; left > 0; {
-		part := min(left, recordPart)
-		at := len(rr.buf)
-		rr.buf = slices.Grow(rr.buf, part)[:at+part]
-		if _, err := io.ReadFull(rr.r, rr.buf[at:]); err != nil {
-			return 0, nil, errInvalid("it ends within record %d", rr.count)
-		}
-		left -= part
-	}
-	if recordKind(kind) == recordEnd {
-		rr.sum.Sum(rr.before[:0])
-	}
-	rr.sum.Write(rr.buf)
-	body, crc := rr.buf[:len(rr.buf)-crc32.Size], rr.buf[len(rr.buf)-crc32.Size:]
-	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(crc) {
-		return 0, nil, errInvalid("record %d is damaged", rr.count)
-	}
-	return recordKind(kind), body[head:], nil
 }

@@ -92,7 +92,7 @@ func TestSnapshotRefusesDamage(t *testing.T) {
 	}
 	reject := func(what string, b []byte) {
 		t.Helper()
-		if _, err := readSnapshot(bytes.NewReader(b)); !errors.Is(err, fleet.InvalidSnapshot) {
+		if _, err := readSnapshot(bytes.NewReader(b), inTurn); !errors.Is(err, fleet.InvalidSnapshot) {
 			t.Fatalf("%s: got %v, want %v", what, err, fleet.InvalidSnapshot)
 		}
 	}
@@ -136,7 +136,7 @@ func TestSnapshotRefusesMissingRecords(t *testing.T) {
 		"the first record dropped": append(bytes.Clone(file[:start]), file[end:]...),
 		"the first record twice":   append(bytes.Clone(file[:end]), file[start:]...),
 	} {
-		if _, err := readSnapshot(bytes.NewReader(b)); !errors.Is(err, fleet.InvalidSnapshot) {
+		if _, err := readSnapshot(bytes.NewReader(b), inTurn); !errors.Is(err, fleet.InvalidSnapshot) {
 			t.Errorf("%s: got %v, want %v", what, err, fleet.InvalidSnapshot)
 		}
 	}
@@ -199,7 +199,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add(snapshotOf(f, furnished(f)))
 	f.Add([]byte(snapshotMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if st, err := readSnapshot(bytes.NewReader(b)); err == nil {
+		if st, err := readSnapshot(bytes.NewReader(b), inTurn); err == nil {
 			st.hash()
 		} else if !errors.Is(err, fleet.InvalidSnapshot) {
 			t.Errorf("got %v, want %v", err, fleet.InvalidSnapshot)

@@ -199,6 +199,26 @@ func TestLeaderIsRemovedAndTheLastVoterIsNot(t *testing.T) {
 	})
 }
 
+// A removal whose answer was lost is asked for again, and what it finds done is done.
+func TestRemovalWhoseAnswerIsLost(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n := NewMemoryNetwork()
+		nodes := threeMembers(t, n)
+		leader, asked, gone := nodes[0], nodes[1], nodes[2]
+		fourth := member(t, n, Config{Name: "n4", BootstrapExpect: 3, Join: three})
+		eventually(t, "the fourth votes", func() bool { return votes(leader, fourth.id) })
+		submitTo(t, asked, "a") // it has a connection to the leader
+		n.CutOneWay(leader.Name(), asked.Name())
+		removed := make(chan error, 1)
+		go func() { removed <- asked.Remove(t.Context(), gone.Name()) }()
+		eventually(t, "it is removed", func() bool { return !votes(leader, gone.id) && !votes(fourth, gone.id) })
+		leader.Kill() // with the answer
+		if err := <-removed; err != nil {
+			t.Errorf("got %v: it is removed", err)
+		}
+	})
+}
+
 func TestServerThatMovedIsReaddressed(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T) {
 		n := NewMemoryNetwork()

@@ -143,15 +143,15 @@ func (rr *recordReader) parts() iter.Seq[*Part] {
 	return func(yield func(*Part) bool) {
 		for more := true; more; {
 			p := &Part{first: rr.count, room: partRooms.Get().(*partRoom)}
-			for more && p.err == nil && len(p.room.b) < partBytes {
+			for more && len(p.room.b) < partBytes {
 				more, p.err = rr.read(p)
 			}
-			more = yield(p) && more && p.err == nil
+			more = yield(p) && more // p is another's from here on
 		}
 	}
 }
 
-// read reads one record of a part. It is false after the stream's end.
+// read reads one record of a part. It is false after the stream's end, and after an error.
 func (rr *recordReader) read(p *Part) (more bool, err error) {
 	r, err := rr.next(p.room)
 	if err != nil {
@@ -175,7 +175,8 @@ func (rr *recordReader) read(p *Part) (more bool, err error) {
 		}
 		p.room.b = p.room.b[:0]
 		rr.sum.Reset()
-		return true, rr.header()
+		err := rr.header()
+		return err == nil, err
 	}
 	p.records = append(p.records, r)
 	rr.count++

@@ -57,6 +57,9 @@ func (l *logLines) of(what string) (n int) {
 func freeAddrs(t *testing.T, n int) (addrs []string) {
 	t.Helper()
 	for port := 10_000 + os.Getpid()%200*100; len(addrs) < n; port++ {
+		if port > 32_000 {
+			t.Fatal("there are no free ports on loopback")
+		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue

@@ -169,31 +169,33 @@ func (c *leaderClock) mayRetire() bool {
 }
 
 // median is the middle of the voters' clocks (the lower of two), this node's own among them. It waits for medianWait for all of them, and
-// as long as given for a majority: false without that, for one clock alone may be any time.
+// as long as given for a majority: false without that, for one clock alone may be any time. Each clock is read once, and all are compared
+// as of one instant: one that is set meanwhile, this node's too, is one bad clock and no other.
 func (c *leaderClock) median(ctx context.Context, patience time.Duration) (fleet.Time, bool) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	voters := c.node.otherVoters()
-	answers := make(chan *time.Duration, len(voters))
+	answers := make(chan fleet.Time, len(voters)) // zero: none
+	began := time.Now()
+	clocks := []fleet.Time{fleet.TimeOf(c.node.wall.Now())} // when it began
 	for _, v := range voters {
 		go func() {
-			ahead, err := c.node.askClock(ctx, v)
+			clock, read, err := c.node.askClock(ctx, v)
 			if err != nil {
-				answers <- nil
+				answers <- 0
 				return
 			}
-			answers <- &ahead
+			answers <- clock - fleet.Time(read.Sub(began))
 		}()
 	}
-	clocks := []time.Duration{0} // ahead of this node's, its own
 	majority := func() bool { return len(clocks) > (len(voters)+1)/2 }
 	enough := time.After(medianWait)
 	waited := false
 	for heard := 0; heard < len(voters) && !(waited && majority()); {
 		select {
-		case ahead := <-answers:
-			if heard++; ahead != nil {
-				clocks = append(clocks, *ahead)
+		case clock := <-answers:
+			if heard++; clock != 0 {
+				clocks = append(clocks, clock)
 			}
 		case <-enough:
 			waited = true
@@ -202,5 +204,5 @@ func (c *leaderClock) median(ctx context.Context, patience time.Duration) (fleet
 		}
 	}
 	slices.Sort(clocks)
-	return fleet.TimeOf(c.node.wall.Now()) + fleet.Time(clocks[(len(clocks)-1)/2]), majority()
+	return clocks[(len(clocks)-1)/2] + fleet.Time(time.Since(began)), majority()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +192,29 @@ func TestStampsDoNotFollowOneClockAlone(t *testing.T) {
 		right("a minute later")
 		if leaderOf(nodes).clock.mayRetire() {
 			t.Error("retention: got true within the first hour, want false")
+		}
+	})
+}
+
+// settableClock is a wall clock that somebody sets.
+type settableClock struct{ ahead atomic.Int64 }
+
+func (c *settableClock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+// A leader's clock that is set while it asks the others is one bad clock: what they have answered is not counted from it.
+func TestMedianWhileTheClockIsSet(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T) {
+		n, own := NewMemoryNetwork(), &settableClock{}
+		var nodes []*Node
+		for i, clock := range []Clock{own, nil, nil} {
+			nodes = append(nodes, member(t, n, Config{Name: fmt.Sprintf("n%d", i+1), BootstrapExpect: 3, Join: three, Clock: clock}))
+		}
+		eventually(t, "all three are known", func() bool { return leaderOf(nodes) != nil && len(known(nodes[0])) == 3 })
+		n.Cut("n1", "n3") // so that it waits after it has heard the other
+		time.AfterFunc(medianWait/2, func() { own.ahead.Store(int64(time.Hour)) })
+		median, ok := nodes[0].clock.median(t.Context(), medianWait)
+		if off := median.Sub(fleet.TimeOf(time.Now())).Abs(); !ok || off > time.Second {
+			t.Errorf("the median: got %t, %v off, want it right: two of three clocks were, as they were read", ok, off)
 		}
 	})
 }

@@ -85,6 +85,7 @@ type helloReply struct {
 
 	Checkpoint *fsm.Checkpoint `json:"checkpoint,omitzero"` // to opCheckpoint, if it knows
 
+	read  time.Time     // when that was, as the asker counts
 	ahead time.Duration // of the asker's clock, as it found
 }
 
@@ -158,8 +159,8 @@ func (t *transport) greet(ctx context.Context, l *helloLine, addr string, req he
 	if err == nil {
 		err = readHello(conn, &reply)
 	}
-	there := reply.Clock + int64(time.Since(asked)/2) // it was read half-way
-	reply.ahead = time.Duration(there - t.cfg.Clock.Now().UnixNano())
+	reply.read = asked.Add(time.Since(asked) / 2) // half-way
+	reply.ahead = time.Duration(reply.Clock + int64(time.Since(reply.read)) - t.cfg.Clock.Now().UnixNano())
 	if err == nil && reply.ServerID != l.peer.id {
 		err = fmt.Errorf("it says that it is server %s, its certificate says %s", reply.ServerID, l.peer.id)
 	}

@@ -109,13 +109,13 @@ func (n *Node) addressOf(s raft.Server) string {
 	return string(s.Address)
 }
 
-// askClock finds how far another node's wall clock is ahead of this one's.
-func (n *Node) askClock(ctx context.Context, s raft.Server) (time.Duration, error) {
+// askClock asks for another node's wall clock, and finds when it showed that.
+func (n *Node) askClock(ctx context.Context, s raft.Server) (clock fleet.Time, read time.Time, err error) {
 	reply, err := n.transport.hello(ctx, n.addressOf(s), helloRequest{Op: opClock})
 	if err == nil && reply.ServerID != string(s.ID) {
 		err = errors.New("another server answers there")
 	}
-	return reply.ahead, err
+	return fleet.Time(reply.Clock), reply.read, err
 }
 
 // Status is the cluster as this node sees it: every server of the configuration, asked over the node port.

@@ -23,8 +23,9 @@ import (
 
 // simStores is what a process has open.
 type simStores struct {
-	era int
-	log *wal.WAL
+	era       int
+	log       *wal.WAL
+	snapshots raft.SnapshotStore
 }
 
 // Open opens what is on the disk, after the power came back if it was cut.
@@ -49,7 +50,7 @@ func (d *SimDisk) Open(cfg *Config) (Stores, error) {
 		return Stores{}, errors.Join(fmt.Errorf("opening the snapshots: %w", err), log.Close())
 	}
 	d.mu.Lock()
-	d.open = append(d.open, simStores{era, log})
+	d.open = append(d.open, simStores{era, log, snapshots})
 	d.mu.Unlock()
 	return Stores{
 		Log: pacedLog{log, d}, Stable: simStable{d, era}, Snapshots: pacedSnapshots{snapshots, d},
@@ -70,18 +71,17 @@ func (d *SimDisk) Discard(*Config) error {
 	return nil
 }
 
-// Log is the log to be read: that of the node that has the disk open, or of a copy of what is there.
-func (d *SimDisk) Log() (raft.LogStore, error) {
+// Stores are the log and the snapshots to be read: those of the node that has the disk open, or of a copy of what is there.
+func (d *SimDisk) Stores() (Stores, error) {
 	d.mu.Lock()
 	for _, s := range d.open {
 		if s.era == d.era {
 			d.mu.Unlock()
-			return s.log, nil
+			return Stores{Log: s.log, Snapshots: s.snapshots}, nil
 		}
 	}
 	d.mu.Unlock()
-	stores, err := d.copy().Open(&Config{SegmentBytes: 1 << 20, Logger: hclog.NewNullLogger()})
-	return stores.Log, err
+	return d.copy().Open(&Config{SegmentBytes: 1 << 20, Logger: hclog.NewNullLogger()})
 }
 
 // Damage turns one bit of each file whose path is matched, for tests.

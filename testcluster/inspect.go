@@ -9,20 +9,20 @@ import (
 )
 
 // Log is the log on the i-th node's disk, also while the node is down. Only in memory; only to be read.
-func (c *Cluster) Log(i int) raft.LogStore {
-	if disk := c.Disk(i); disk != nil {
-		log, err := disk.Log()
-		if err != nil {
-			panic(err) // it was opened before
-		}
-		return log
-	}
+func (c *Cluster) Log(i int) raft.LogStore { return c.Stores(i).Log }
+
+// Stores are the log and the snapshots on the i-th node's disk, also while the node is down. Only in memory; only to be read.
+func (c *Cluster) Stores(i int) cluster.Stores {
 	config := c.members()[i].config
-	stores, err := config.Storage.Open(&config)
-	if err != nil {
-		panic(err) // a disk in memory opens
+	open := config.Storage.Open
+	if disk := c.Disk(i); disk != nil {
+		open = func(*cluster.Config) (cluster.Stores, error) { return disk.Stores() }
 	}
-	return stores.Log
+	stores, err := open(&config)
+	if err != nil {
+		panic(err) // it was opened before, or is in memory
+	}
+	return stores
 }
 
 // Network is what is between the nodes, for faults that have no method here: one-way cuts, delays. Only in memory.

@@ -63,7 +63,7 @@ func TestChaosRecovery(t *testing.T) {
 	n := r.Nodes[survivor.node]
 	stores, err := openLog(n.Dir)
 	must(err)
-	err = r.log.Agrees(stores.Log, survivor.index)
+	err = r.log.Agrees(stores.Log, stores.Snapshots, survivor.index)
 	must(stores.Close())
 	must(err)
 	had, err := r.log.State(survivor.index)
@@ -215,7 +215,7 @@ func (r *Run) take(of remains) {
 	r.t.Helper()
 	s, err := openLog(r.Nodes[of.node].Dir)
 	if err == nil {
-		err = r.log.Gather(s.Log, of.index)
+		err = r.log.Gather(s.Log, s.Snapshots, of.index)
 		_ = s.Close()
 	}
 	if err != nil {

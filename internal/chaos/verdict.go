@@ -237,7 +237,7 @@ func (r *Run) gather(n *Node) {
 		r.t.Fatalf("opening a copy of the log of %s: %v", n.Name, err)
 	}
 	defer func() { _ = s.Close() }()
-	if err := r.log.Gather(s.Log, applied); err != nil {
+	if err := r.log.Gather(s.Log, s.Snapshots, applied); err != nil {
 		r.t.Fatalf("%s: %v", n.Name, err)
 	}
 }
@@ -251,18 +251,18 @@ func (r *Run) logs(upTo uint64) {
 			t.Fatalf("%s ended with status %d after SIGTERM: %s", n.Name, status, n.LastWords())
 		}
 	}
-	var stores []raft.LogStore
+	var stores []cluster.Stores
 	for _, n := range r.Nodes {
 		s, err := openLog(n.Dir)
 		if err != nil {
 			t.Fatalf("opening the log of %s: %v", n.Name, err)
 		}
 		defer func() { _ = s.Close() }()
-		stores = append(stores, s.Log)
+		stores = append(stores, s)
 		if last, err := s.Log.LastIndex(); err == nil && last < upTo {
 			continue // all of it is in a snapshot
 		}
-		if err := r.log.Gather(s.Log, upTo); err != nil {
+		if err := r.log.Gather(s.Log, s.Snapshots, upTo); err != nil {
 			t.Fatalf("%s: %v", n.Name, err)
 		}
 	}
@@ -270,10 +270,10 @@ func (r *Run) logs(upTo uint64) {
 		t.Fatalf("the log is known to entry %d, not to %d: it was compacted before it was gathered", r.log.Last(), upTo)
 	}
 	for i, s := range stores {
-		if last, err := s.LastIndex(); err == nil && last < upTo {
+		if last, err := s.Log.LastIndex(); err == nil && last < upTo {
 			continue
 		}
-		if err := r.log.Agrees(s, upTo); err != nil {
+		if err := r.log.Agrees(s.Log, s.Snapshots, upTo); err != nil {
 			t.Fatalf("%s: %v", r.Nodes[i].Name, err)
 		}
 	}

@@ -76,8 +76,8 @@ func (l *Log) Append(e *fsm.Entry) error {
 }
 
 // Gather takes from a node's store what it has beyond what is known, up to the index that the node has applied. It must
-// come by before the node compacts what no other has given.
-func (l *Log) Gather(store raft.LogStore, applied uint64) error {
+// come by before the node compacts what no other has given. The node's snapshots may be nil.
+func (l *Log) Gather(store raft.LogStore, snapshots raft.SnapshotStore, applied uint64) error {
 	first, err := store.FirstIndex()
 	if err != nil {
 		return fmt.Errorf("gathering the log: %w", err)
@@ -88,6 +88,9 @@ func (l *Log) Gather(store raft.LogStore, applied uint64) error {
 	for l.Last() < applied {
 		var r raft.Log
 		if err := store.GetLog(l.Last()+1, &r); err != nil {
+			if covered(snapshots, l.Last()+1) {
+				return nil
+			}
 			return fmt.Errorf("gathering entry %d, which is applied: %w", l.Last()+1, err)
 		}
 		if err := l.add(&r); err != nil {
@@ -114,8 +117,8 @@ func (l *Log) add(r *raft.Log) error {
 	return nil
 }
 
-// Agrees checks I1 against one node: what was once committed is never another entry, on any node, for ever.
-func (l *Log) Agrees(store raft.LogStore, applied uint64) error {
+// Agrees checks I1 against one node: what was once committed is never another entry, on any node, for ever. The node's snapshots may be nil.
+func (l *Log) Agrees(store raft.LogStore, snapshots raft.SnapshotStore, applied uint64) error {
 	first, err := store.FirstIndex()
 	if err != nil {
 		return fmt.Errorf("comparing the log: %w", err)
@@ -123,6 +126,9 @@ func (l *Log) Agrees(store raft.LogStore, applied uint64) error {
 	for i := max(first, l.before+1); i <= min(applied, l.Last()); i++ {
 		var r raft.Log
 		if err := store.GetLog(i, &r); err != nil {
+			if covered(snapshots, i) {
+				continue
+			}
 			return fmt.Errorf("I1: entry %d was committed and is gone: %w", i, err)
 		}
 		if known := l.records[i-1-l.before]; known.kind != r.Type || known.term != r.Term || !bytes.Equal(known.data, r.Data) {
@@ -130,4 +136,14 @@ func (l *Log) Agrees(store raft.LogStore, applied uint64) error {
 		}
 	}
 	return nil
+}
+
+// covered reports whether a snapshot holds what an entry did. A node that was given a snapshot never had the entries between its own last
+// one and the snapshot's: stores that allow it keep a hole there until they compact.
+func covered(snapshots raft.SnapshotStore, index uint64) bool {
+	if snapshots == nil {
+		return false
+	}
+	usable, err := snapshots.List()
+	return err == nil && len(usable) > 0 && index <= usable[0].Index
 }

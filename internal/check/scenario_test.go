@@ -156,7 +156,8 @@ func (r *run) pass(d time.Duration) {
 func (r *run) gather() {
 	for i := range r.c.Size() {
 		if n := r.c.Node(i); n != nil && !r.c.HasEnded(i) {
-			if err := r.log.Gather(r.c.Log(i), index(n)); err != nil {
+			stores := r.c.Stores(i)
+			if err := r.log.Gather(stores.Log, stores.Snapshots, index(n)); err != nil {
 				r.t.Fatal(err)
 			}
 		}
@@ -295,8 +296,8 @@ func (r *run) end() {
 	r.c.Ready(r.t)
 	r.cut()
 	for i := range r.c.Size() {
-		n := r.c.Node(i)
-		if err := r.log.Agrees(r.c.Log(i), index(n)); err != nil {
+		n, stores := r.c.Node(i), r.c.Stores(i)
+		if err := r.log.Agrees(stores.Log, stores.Snapshots, index(n)); err != nil {
 			r.t.Fatalf("node %d: %v", i+1, err)
 		}
 		n.View(func(v fsm.View) {

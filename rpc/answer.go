@@ -72,7 +72,7 @@ func present(w http.ResponseWriter, c *request, answer any) int {
 
 func presentJob(w http.ResponseWriter, c *request, job *fleet.Job) int {
 	w.Header().Set("ETag", etag(job.Version))
-	if c.Method == http.MethodGet && c.noneMatch.names(job.Version) {
+	if c.noneMatch.names(job.Version) {
 		w.WriteHeader(http.StatusNotModified)
 		return http.StatusNotModified
 	}

@@ -109,7 +109,11 @@ func (a *API) newRouter() *mux.Router {
 		if rt.open == nil {
 			h = a.handle(rt)
 		}
-		r.Handle(rt.path, h).Methods(rt.method)
+		methods := []string{rt.method}
+		if rt.method == http.MethodGet && !rt.waits { // RFC 9110, 9.1; net/http leaves the body out
+			methods = append(methods, http.MethodHead)
+		}
+		r.Handle(rt.path, h).Methods(methods...)
 	}
 	r.NotFoundHandler = a.refusing(func(http.Header, *http.Request) error {
 		return errNoRoute
@@ -133,7 +137,7 @@ func (a *API) refusing(why func(http.Header, *http.Request) error) http.Handler 
 	})
 }
 
-// methodsAt lists the methods that the request's path takes.
+// methodsAt lists the methods that the request's path takes. HEAD goes without saying where GET is.
 func methodsAt(r *mux.Router, req *http.Request) (methods []string) {
 	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost} {
 		other := req.Clone(req.Context())

@@ -4,7 +4,9 @@ package rpc
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,6 +31,54 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		c.problem(r, fleet.MethodNotAllowed)
 		if got := r.header.Get("Allow"); got != allow {
 			t.Errorf("%s: Allow: got %q, want %q", path, got, allow)
+		}
+	}
+}
+
+// HEAD answers as GET does, without the body, but not where an answer waits or streams.
+func TestHeadIsGetWithoutItsBody(t *testing.T) {
+	c, _ := newClient(t)
+	job := as[fleet.Job](t, c.call("POST", "/fleet/jobs", `{"bodyMd":"x"}`), http.StatusCreated)
+	server := httptest.NewServer(c.api)
+	defer server.Close()
+	ask := func(method, path string, headers ...string) reply {
+		r, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+rootToken)
+		r.Header.Set("X-Product-Id", "p1")
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		got, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer got.Body.Close()
+		body, err := io.ReadAll(got.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply{got.StatusCode, got.Header, string(body)}
+	}
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/openapi.json", "/", "/fleet/jobs", "/fleet/jobs/" + job.ID, "/fleet/jobs/nothing"} {
+		get, head := ask("GET", path), ask("HEAD", path)
+		if head.status != get.status || head.body != "" {
+			t.Errorf("%s: got %d %q, want %d without a body", path, head.status, head.body, get.status)
+		}
+		for _, name := range []string{"Content-Type", "ETag", "Fleet-Index"} {
+			if got, want := head.header.Get(name), get.header.Get(name); got != want {
+				t.Errorf("%s: %s: got %q, want %q, as for GET", path, name, got, want)
+			}
+		}
+	}
+	if r := ask("HEAD", "/fleet/jobs/"+job.ID, "If-None-Match", fmt.Sprintf("%q", fmt.Sprint(job.Version))); r.status != http.StatusNotModified {
+		t.Errorf("HEAD of what is known: got %d, want 304", r.status)
+	}
+	for _, path := range []string{"/fleet/events", "/cluster/snapshot", "/fleet/claim"} {
+		if r := ask("HEAD", path); r.status != http.StatusMethodNotAllowed {
+			t.Errorf("HEAD %s: got %d, want 405", path, r.status)
 		}
 	}
 }

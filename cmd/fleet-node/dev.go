@@ -164,7 +164,7 @@ func (d *dev) startFactories(procs *supervisor, here string) error {
 		name := fmt.Sprintf("factory-%d", i+1)
 		env := []string{"FLEET_ADDR=" + strings.Join(d.urls(), ","), "FLEET_TOKEN=" + d.token, "FLEET_PRODUCT=" + devProduct}
 		if _, err := procs.start(name, filepath.Join(d.dir, name+".log"), here, env,
-			"work", "--factory-id", name, "--capabilities", "go,shell", "--seats", "2", "--lease", "15s", "--grace", "1s",
+			"work", "--factory-id", name, "--capabilities", "go,shell", "--seats", "2", "--lease", "15s", "--grace", "1s", "--drain", "release",
 			"--", "sh", "-c", `exec sh -eu "$FLEET_BODY_FILE"`); err != nil {
 			return err
 		}

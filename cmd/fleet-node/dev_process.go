@@ -26,13 +26,13 @@ type supervisor struct {
 	stopping chan struct{} // closed under mu
 	mu       sync.Mutex    // held while a process is started again, so that none is after the end began
 	all      []*process
-	watchers sync.WaitGroup
 }
 
 // process is one of them, whatever its current pid.
 type process struct {
 	name, log, dir string
 	env, args      []string
+	ended          chan struct{} // it will not be started again
 
 	mu  sync.Mutex // guards cmd
 	cmd *exec.Cmd
@@ -44,19 +44,18 @@ func newSupervisor(talk *progress) *supervisor {
 
 // start starts a process and watches it.
 func (s *supervisor) start(name, log, dir string, env []string, args ...string) (*process, error) {
-	p := &process{name: name, log: log, dir: dir, env: env, args: args}
+	p := &process{name: name, log: log, dir: dir, env: env, args: args, ended: make(chan struct{})}
 	if err := p.spawn(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	s.all = append(s.all, p)
-	s.watchers.Add(1)
 	go s.watch(p)
 	return p, nil
 }
 
 // watch starts a process again whenever it dies. One that dies young waits a moment, so that it can't spin.
 func (s *supervisor) watch(p *process) {
-	defer s.watchers.Done()
+	defer close(p.ended)
 	for {
 		begin := time.Now()
 		err := p.current().Wait()
@@ -104,21 +103,30 @@ func ending(err error) string {
 	return err.Error()
 }
 
-// stop ends the processes, factories before nodes, and returns when none is left.
+// stop ends the processes and returns when none is left: the factories, while there are nodes to which they can give back what they
+// hold, then the nodes.
 func (s *supervisor) stop() {
 	s.mu.Lock()
 	close(s.stopping)
 	s.mu.Unlock()
-	for i := len(s.all) - 1; i >= 0; i-- {
-		s.all[i].signal(syscall.SIGTERM)
+	nodes := min(devNodes, len(s.all)) // they were started first
+	end(s.all[nodes:])
+	end(s.all[:nodes])
+}
+
+func end(all []*process) {
+	for _, p := range all {
+		p.signal(syscall.SIGTERM)
 	}
 	killer := time.AfterFunc(stopWait, func() {
-		for _, p := range s.all {
+		for _, p := range all {
 			p.signal(syscall.SIGKILL)
 		}
 	})
-	s.watchers.Wait()
-	killer.Stop()
+	defer killer.Stop()
+	for _, p := range all {
+		<-p.ended
+	}
 }
 
 // spawn starts the process in a group of its own, so that a Ctrl-C at the terminal reaches it through dev alone.

@@ -168,3 +168,61 @@ func TestDevOnce(t *testing.T) {
 		}
 	}
 }
+
+// Ctrl-C while a job runs: the factory gives it back before the nodes end, and nothing is left.
+func TestDevInterrupted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts a cluster")
+	}
+	temp, config, bin := t.TempDir(), t.TempDir(), t.TempDir()
+	for _, name := range []string{"sh", "sleep"} {
+		path, err := exec.LookPath(name)
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(bin, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"PATH=" + bin, "TMPDIR=" + temp, "XDG_CONFIG_HOME=" + config}
+	c := self(env, "dev")
+	c.Dir = t.TempDir()
+	var talk bytes.Buffer
+	c.Stdout, c.Stderr = &talk, &talk
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- c.Wait() }()
+	killer := time.AfterFunc(2*time.Minute, func() { _ = c.Process.Kill() })
+	defer killer.Stop()
+	begun := filepath.Join(c.Dir, "begun")
+	until := func(what string, condition func() bool) {
+		for end := time.Now().Add(time.Minute); !condition(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("waited a minute in vain until %s", what)
+			}
+		}
+	}
+	until("it takes a job", func() bool {
+		submit := self(env, "job", "submit", "-")
+		submit.Stdin = strings.NewReader("touch=" + begun + "; : >$touch; sleep 300")
+		return submit.Run() == nil
+	})
+	until("the job runs", func() bool { _, err := os.Stat(begun); return err == nil })
+	logs, _ := filepath.Glob(filepath.Join(temp, "fleet-run-*"))
+	if len(logs) == 0 {
+		t.Fatal("got no directory of a run, want one: the test looks for it in the wrong place")
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-exited:
+	case <-time.After(time.Minute):
+		t.Fatal("it runs a minute after Ctrl-C")
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("got %v, %v, want nothing left\n%s", left, err, talk.String())
+	}
+}

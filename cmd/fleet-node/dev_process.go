@@ -114,6 +114,7 @@ func (s *supervisor) stop() {
 	end(s.all[:nodes])
 }
 
+// end tells processes to end and waits for it. Those that take longer than stopWait are killed.
 func end(all []*process) {
 	for _, p := range all {
 		p.signal(syscall.SIGTERM)

@@ -210,8 +210,7 @@ func TestDevInterrupted(t *testing.T) {
 		return submit.Run() == nil
 	})
 	until("the job runs", func() bool { _, err := os.Stat(begun); return err == nil })
-	logs, _ := filepath.Glob(filepath.Join(temp, "fleet-run-*"))
-	if len(logs) == 0 {
+	if runs, _ := filepath.Glob(filepath.Join(temp, "fleet-run-*")); len(runs) == 0 {
 		t.Fatal("got no directory of a run, want one: the test looks for it in the wrong place")
 	}
 	if err := c.Process.Signal(os.Interrupt); err != nil {
